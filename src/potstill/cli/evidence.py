@@ -1,0 +1,61 @@
+"""The verbs that measure and show: evaluate, compare, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from potstill.cli.printing import print_json, print_rows, tell
+from potstill.cli.train import DataDir, Json
+
+
+def register(app: typer.Typer) -> None:
+    """Put the verbs of this file on the command line."""
+    app.command()(evaluate)
+    app.command()(compare)
+    app.command()(report)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A fine-tuned run.")],
+    split: Annotated[str | None, typer.Option(help="Split; the one the task reports on when absent.")] = None,
+    data_dir: DataDir = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per batch.")] = 64,
+    json: Json = False,
+) -> None:
+    """Predict a split, store the predictions in the run, and print the metrics computed from them."""
+    from potstill import pipeline
+
+    metrics = pipeline.evaluate(run, split=split, data_dir=data_dir, batch_size=batch_size)
+    if json:
+        print_json(metrics)
+    else:
+        print_rows(str(run), [{"metric": name, "value": float(value)} for name, value in metrics.items()])
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders of seed-… runs; the first is the reference.")],
+    metric: Annotated[str | None, typer.Option(help="Metric to compare by; the task's own when absent.")] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind the intervals.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Put runs side by side on their stored predictions: intervals, retention, and tests on the same rows."""
+    from potstill import pipeline
+
+    compared = pipeline.compare(runs, metric=metric, resamples=resamples)
+    if json:
+        print_json(compared)
+        return
+    print_rows(f"{compared['metric']} on {compared['n_rows']:,} rows", pipeline.comparison_rows(compared))
+    tell(compared["verdict"])
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a fine-tuned run.")],
+) -> None:
+    """Write the page and the model cards again from what the runs stored."""
+    from potstill import pipeline
+
+    typer.echo(pipeline.report(folder))

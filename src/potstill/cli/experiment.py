@@ -1,0 +1,69 @@
+"""The verbs of a whole experiment: init, run, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from potstill.cli.printing import print_json, print_rows, tell
+from potstill.cli.train import DataDir, Json, Set
+from potstill.errors import RecipeError
+from potstill.recipe import PRESETS, Recipe, build, commented_yaml, load_recipe, shipped_recipe, with_preset
+from potstill.runs import write_text
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show the stages, their sizes and an estimate of the time.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the verbs of this file on the command line."""
+    app.command()(init)
+    app.command()(run)
+    app.command()(demo)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Recipe to write.")] = Path("recipe.yaml"),
+    task: Annotated[str, typer.Option(help="Task to fine-tune on.")] = "docstrings",
+    preset: Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}.")] = "default",
+) -> None:
+    """Write a commented recipe to edit; never over a file that is there."""
+    if path.exists():
+        raise RecipeError(f"{path} is there already", do="name another file, or move it away")
+    content = with_preset({"name": path.stem, "pretrain": {}, "tasks": [{"name": task}]}, preset)
+    recipe = build(Recipe, content, where="init")
+    write_text(path, commented_yaml(Recipe, recipe.model_dump(mode="json")) + "\n")
+    tell(f"wrote {path}; run it with: potstill run {path}")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of one that comes with potstill.")],
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the experiment.")] = None,
+    set_: Set = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Run every stage of a recipe: finished stages are skipped, interrupted ones resume, changed ones run again."""
+    from potstill import pipeline
+
+    given = {"data_dir": data_dir, "out": out}
+    overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
+    resolved = load_recipe(shipped_recipe(recipe), overrides)
+    if dry_run:
+        rows = pipeline.estimate(resolved)
+        print_json(rows) if json else print_rows("What would happen", rows)
+        return
+    page = pipeline.run_recipe(resolved, tell=tell)
+    print_json(pipeline.results(resolved.folder)) if json else typer.echo(page)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the experiment.")] = Path("runs/demo"),
+    set_: Set = None,
+) -> None:
+    """The main job on the built-in corpus and task: minutes, offline, and a page to look at."""
+    run("demo", out=out, set_=set_)

@@ -1,0 +1,48 @@
+"""``potstill``: the verbs in the order of the work. Errors become one line and an exit code here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from potstill.cli import evidence, experiment, train
+from potstill.errors import PotstillError
+
+app = typer.Typer(
+    name="potstill",
+    help="Turn a large BERT-class text encoder into a small, fast one, and prove what it kept.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error. Can stand anywhere."),
+) -> None:
+    """The options that all verbs share."""
+
+
+for _family in (experiment, train, evidence):
+    _family.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 failed, 2 wrong usage or recipe, 3 a check was not met."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app(args=[argument for argument in given if argument != "--debug"], prog_name="potstill")
+    except PotstillError as error:
+        if debug:
+            raise
+        print(f"potstill: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,153 @@
+"""The verbs that make models: pretrain, distil, finetune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from potstill.cli.printing import print_json, print_rows, tell
+from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, apply_overrides, build, with_preset
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; the same command resumes or finds it done.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides every draw of this run.")]
+DataDir = Annotated[Path | None, typer.Option(help="Local copies of known data sets, laid out as on the hub.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any other field of the recipe, e.g. distil.epochs=2.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the training rows.")]
+Corpus = Annotated[str, typer.Option(help="docstrings (built in), a known corpus, a hub name, or a file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the verbs of this file on the command line."""
+    app.command()(pretrain)
+    app.command()(distil)
+    app.command()(finetune)
+
+
+def pretrain(
+    model: Annotated[str, typer.Option(help="Model to start from: minilm-l6, a folder, or a hub name.")],
+    out: Out,
+    corpus: Corpus = "docstrings",
+    epochs: Epochs = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Forget the weights, keep the shape.")] = False,
+    seed: Seed = 1,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Train a masked-language model: a head for an encoder that has none, and then everything."""
+    from potstill import pipeline
+
+    fields = _fields(out=out, seed=seed, data_dir=data_dir, model=model)
+    fields |= {"corpus.source": corpus, "pretrain.epochs": epochs, "pretrain.from_scratch": from_scratch or None}
+    job = build(PretrainJob, _content(fields, set_), where="pretrain")
+    _show(pipeline.pretrain(job), as_json=json)
+
+
+def distil(
+    teacher: Annotated[str, typer.Option(help="Teacher with a masked-language-model head: a run, folder or hub name.")],
+    out: Out,
+    corpus: Corpus = "docstrings",
+    layers: Annotated[int | None, typer.Option(min=1, help="Layers of the student.")] = None,
+    layer_choice: Annotated[
+        str | None, typer.Option(help="paper, even, odd, first, last, spread, or a list such as [0,2,5].")
+    ] = None,
+    epochs: Epochs = None,
+    preset: Annotated[str, typer.Option(help="default, or original (the 2019 settings).")] = "default",
+    seed: Seed = 1,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Distil a teacher into a smaller student on unlabelled text, by the triple loss."""
+    from potstill import pipeline
+
+    fields = _fields(out=out, seed=seed, data_dir=data_dir)
+    fields |= {"teacher.model": teacher, "corpus.source": corpus, "student.layers": layers, "distil.epochs": epochs}
+    chosen = [f"student.layer_choice={layer_choice}"] if layer_choice else []
+    content = with_preset(_content(fields, [*chosen, *(set_ or [])]), preset)
+    _show(pipeline.distil(build(DistilJob, content, where="distil")), as_json=json)
+
+
+def finetune(
+    model: Annotated[str, typer.Option(help="Encoder to fine-tune: a run, a folder or a hub name.")],
+    task: Annotated[str, typer.Option(help="A known task, or a name of your own together with --file.")],
+    out: Out,
+    file: Annotated[list[str] | None, typer.Option(help="Your own file, or split=file; may be repeated.")] = None,
+    text_column: Annotated[list[str] | None, typer.Option(help="Column of the text; twice for pairs.")] = None,
+    label_column: Annotated[
+        list[str] | None, typer.Option(help="Column of the label; several for many labels.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="A run on the same task whose outputs are learnt as well.")
+    ] = None,
+    epochs: Epochs = None,
+    max_length: Annotated[int | None, typer.Option(min=4, help="Tokens per text; the rest is cut, and told.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Seed = 1,
+    data_dir: DataDir = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune an encoder on a task, store its predictions and measure it."""
+    from potstill import pipeline
+
+    fields = _fields(out=out, seed=seed, data_dir=data_dir, model=model)
+    fields |= {
+        "teacher": teacher,
+        "task.name": task,
+        "task.files": _files(file),
+        "task.text_columns": text_column or None,
+        "task.label_columns": label_column or None,
+        "finetune.epochs": epochs,
+        "finetune.max_length": max_length,
+        "finetune.learning_rate": learning_rate,
+    }
+    job = build(FinetuneJob, _content(fields, set_), where="finetune")
+    _show(pipeline.finetune(job), as_json=json)
+
+
+def _fields(**given: Any) -> dict[str, Any]:
+    return given
+
+
+def _content(fields: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
+    """The dotted fields that were given as a nested mapping, with the overrides over it."""
+    nested: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        *path, last = name.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return apply_overrides(nested, overrides or ())
+
+
+def _files(given: list[str] | None) -> str | dict[str, str] | None:
+    """``--file data.csv``, or ``--file train=a.csv --file test=b.csv``."""
+    if not given:
+        return None
+    named = dict(entry.split("=", 1) for entry in given if "=" in entry)
+    return named if len(named) == len(given) else given[0]
+
+
+def _show(run: Any, *, as_json: bool) -> None:
+    manifest = run.manifest
+    if as_json:
+        print_json({"run": str(run.path), "metrics": run.metrics(), "manifest": manifest})
+        return
+    if manifest["stage"] == "distil":
+        from potstill.models.origins import origin_table
+
+        print_rows(
+            "Where the student's tensors came from", [row._asdict() for row in origin_table(manifest["origins"])]
+        )
+    for split, metrics in run.metrics().items():
+        print_rows(f"{split}", [{"metric": name, "value": float(value)} for name, value in metrics.items()])
+    for note in (manifest.get("data") or manifest.get("corpus") or {}).get("notes", []):
+        tell(f"note: {note}")
+    tell(f"the run is in {run.path}")

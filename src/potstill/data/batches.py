@@ -1,0 +1,168 @@
+"""Which rows go into which batch, and their padding. No torch: the plan only looks like a torch batch sampler.
+
+A plan is a pure function of lengths, seed and epoch, so a resumed run meets the batches it would have met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from potstill.errors import DataError
+
+
+class Ragged(Protocol):
+    """Rows of token ids laid end to end: what :class:`~potstill.data.tokens.EncodedTexts` and ``Blocks`` share."""
+
+    @property
+    def input_ids(self) -> np.ndarray:
+        """``(n_tokens,)`` int32, all rows end to end."""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """``(n_rows + 1,)`` int64; row i lies between ``offsets[i]`` and ``offsets[i + 1]``."""
+        ...
+
+    @property
+    def token_types(self) -> np.ndarray | None:
+        """``(n_tokens,)`` int8, or None where the tokenizer has no token types."""
+        ...
+
+
+def plan_batches(
+    lengths: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    window: int = 50,
+    shuffle: bool = True,
+) -> list[np.ndarray]:
+    """The batches of one epoch: arrays of row numbers (int64); each row exactly once, nothing dropped.
+
+    Rows are shuffled, cut into windows of ``window`` batches, sorted by length inside each window and cut into batches,
+    whose order is then shuffled: little padding, and no drift from short to long. Without ``shuffle`` rows keep the
+    order they arrived in. There are always ceil(rows / batch_size) batches, at most one of them smaller.
+    """
+    if batch_size < 1 or window < 1:
+        raise DataError("batch size and window must be positive", found=f"batch_size {batch_size}, window {window}")
+    lengths = np.asarray(lengths)
+    if not shuffle:
+        return _cut(np.arange(len(lengths), dtype=np.int64), batch_size)
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    for rows in _cut(order, batch_size * window):
+        batches += _cut(rows[np.argsort(lengths[rows], kind="stable")], batch_size)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """One batch of a plan: which rows, and the two numbers that seed whatever is drawn for it.
+
+    Two keys are equal when epoch and number are; ``rows`` follow from those and the plan.
+    """
+
+    epoch: int
+    number: int
+    rows: np.ndarray = field(compare=False)
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """The generator of this batch's draws; the same whether training got here straight or resumed."""
+        return np.random.default_rng([seed, self.epoch, self.number])
+
+
+class BatchPlan:
+    """The batches of every epoch, in the shape that ``DataLoader(batch_sampler=...)`` and accelerate expect.
+
+    Iterating yields one-element lists ``[BatchKey]``: the data set receives one key and returns one ready batch.
+    ``batch_size`` is therefore 1, the length of those lists: accelerate compares the two when it deals batches out to
+    processes. A batch has ``rows_per_batch`` rows. Lengths are in tokens; ``len`` is the same in each epoch.
+    """
+
+    batch_size = 1
+    drop_last = False
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        window: int = 50,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.rows_per_batch = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.window = window
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration give the batches of ``epoch`` (from 0)."""
+        self.epoch = epoch
+
+    def batches(self) -> list[np.ndarray]:
+        """The rows of each batch of the current epoch."""
+        return plan_batches(
+            self.lengths,
+            batch_size=self.rows_per_batch,
+            seed=self.seed,
+            epoch=self.epoch,
+            window=self.window,
+            shuffle=self.shuffle,
+        )
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.rows_per_batch)
+
+    def __iter__(self) -> Iterator[list[BatchKey]]:
+        epoch = self.epoch
+        for number, rows in enumerate(self.batches()):
+            yield [BatchKey(epoch, number, rows)]
+
+
+def pad_rows(
+    encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int, multiple_of: int = 8
+) -> dict[str, np.ndarray]:
+    """The rows as one batch, padded on the right to the longest of them, rounded up to ``multiple_of``.
+
+    input_ids, attention_mask (1 on tokens, 0 on padding) and, if the tokenizer has token types, token_type_ids; each
+    ``(len(rows), length)`` int64.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    starts = encoded.offsets[rows]
+    lengths = encoded.offsets[rows + 1] - starts
+    width = -(-int(lengths.max(initial=1)) // multiple_of) * multiple_of
+    columns = np.arange(width)
+    attended = columns < lengths[:, None]
+    sources = (starts[:, None] + columns)[attended]
+    input_ids = np.full(attended.shape, pad_id, dtype=np.int64)
+    input_ids[attended] = encoded.input_ids[sources]
+    batch = {"input_ids": input_ids, "attention_mask": attended.astype(np.int64)}
+    if encoded.token_types is not None:
+        batch["token_type_ids"] = np.zeros(attended.shape, dtype=np.int64)
+        batch["token_type_ids"][attended] = encoded.token_types[sources]
+    return batch
+
+
+def padding_share(
+    lengths: Sequence[int] | np.ndarray, plan: BatchPlan | Iterable[np.ndarray], multiple_of: int = 1
+) -> float:
+    """The share of all positions of a plan's batches that are padding, from 0 to below 1."""
+    lengths = np.asarray(lengths)
+    tokens = positions = 0
+    for rows in plan.batches() if isinstance(plan, BatchPlan) else plan:
+        width = -(-int(lengths[rows].max()) // multiple_of) * multiple_of
+        tokens += int(lengths[rows].sum())
+        positions += width * len(rows)
+    return 1.0 - tokens / positions if positions else 0.0

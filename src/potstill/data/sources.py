@@ -1,0 +1,240 @@
+"""Any source of rows, as a memory-mapped ``datasets.Dataset``: a hub name, a file, or a folder with one class each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from potstill.data.formats import SUFFIXES, Row, column_kinds, format_of, read_document, read_rows
+from potstill.data.names import suggest
+from potstill.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[\w.-]+)?")
+"""``owner/name`` or ``name``, with ``:config`` where the data set has several."""
+
+
+def open_source(source: str | Path, *, split: str | None = None, streaming: bool = False) -> Dataset | IterableDataset:
+    """The rows of ``source``, memory-mapped from the disk, or read as they are asked for with ``streaming``.
+
+    ``source`` is a csv, tsv, jsonl, json, parquet or txt file (or its ``.gz``); a folder with one subfolder of ``.txt``
+    files per class, or with one file or subfolder per split; or a hub name, ``owner/name`` or ``owner/name:config``.
+    ``split`` chooses within a folder or a hub data set; a file has one split only and ignores it.
+    Columns of csv and tsv files are text; a line of a txt file is a row with the one column ``text``.
+    The unpacked rows lie in the cache folder of ``datasets`` and are made anew when the file changes.
+    Raises DataError for what is missing, empty, not UTF-8 or of no known format.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, split, streaming)
+    if path.is_file():
+        return _open_file(path, streaming)
+    if _names_a_file(str(source)):
+        raise _missing(path)
+    return _open_hub(str(source), split, streaming)
+
+
+def require_columns(dataset: Dataset | IterableDataset, columns: tuple[str, ...], source: str | Path) -> None:
+    """Raise DataError naming the first of ``columns`` that ``dataset`` lacks, and the nearest that it has."""
+    known = list(dataset.column_names or [])
+    for column in columns:
+        if known and column not in known:
+            raise DataError(f"{source} has no column {column!r}", allowed=known, do=suggest(column, known))
+
+
+def require_text(dataset: Dataset, columns: tuple[str, ...], source: str | Path) -> None:
+    """Raise DataError for the first of ``columns`` that is absent or holds something other than text."""
+    require_columns(dataset, columns, source)
+    for column in columns:
+        kind = getattr(dataset.features[column], "dtype", "list")
+        if kind not in ("string", "large_string", "null"):
+            raise DataError(f"{source}: column {column!r} is no text", found=str(kind), do="name a column of text")
+
+
+def read_columns(dataset: Dataset, columns: Sequence[str]) -> dict[str, list[object]]:
+    """The values of ``columns``, by name, in memory: for labels, which are small."""
+    return {column: list(dataset[column]) for column in columns}
+
+
+def _names_a_file(source: str) -> bool:
+    suffix = Path(source.removesuffix(".gz")).suffix.lower()
+    return suffix in SUFFIXES or HUB_NAME.fullmatch(source) is None
+
+
+def _missing(path: Path) -> DataError:
+    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    where = None if path.parent.is_dir() else f"the folder {path.parent} does not exist either"
+    return DataError(f"no such file: {path}", do=suggest(path.name, siblings, otherwise=where))
+
+
+def _open_file(path: Path, streaming: bool) -> Dataset | IterableDataset:
+    # Here and not at the top: importing datasets takes more than a second, which `potstill --help` must not pay.
+    from datasets import Dataset
+
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+    kind = format_of(path)
+    if streaming:
+        return _streamed(partial(read_rows, str(path)))
+    if kind == "parquet" and path.suffix != ".gz":
+        with _plain_errors(path):
+            dataset = Dataset.from_parquet(str(path))
+    else:
+        read, features = (read_rows, None) if kind not in ("json", "jsonl") else (_typed_rows, _json_features(path))
+        dataset = _memory_mapped(read, {"path": str(path)}, features, [path], name=path)
+    if len(dataset) == 0:
+        raise DataError(f"{path} has no rows")
+    return dataset
+
+
+def _json_features(path: Path) -> Any:
+    from datasets import Features, List, Value
+
+    kinds = column_kinds(str(path))
+    if not kinds:
+        raise DataError(f"{path} has no rows")
+    plain = {"json": "string"}
+    return Features(
+        {
+            column: List(Value("string")) if kind == "list" else Value(plain.get(kind, kind))
+            for column, kind in kinds.items()
+        }
+    )
+
+
+def _typed_rows(path: str) -> Iterator[Row]:
+    """Rows of a JSON file with nested values as JSON text: columns that no task uses must not stop one."""
+    kinds = column_kinds(path)
+    for row in read_rows(path):
+        yield {
+            column: json.dumps(row[column], ensure_ascii=False) if kind == "json" and column in row else row.get(column)
+            for column, kind in kinds.items()
+        }
+
+
+def _memory_mapped(read: Any, arguments: Row, features: Any, files: list[Path], *, name: Path) -> Dataset:
+    """The rows that ``read(**arguments)`` yields, written once to the cache of ``datasets`` and mapped from there.
+
+    The size and time of ``files`` are part of the cache's key, so that a changed file is read again.
+    """
+    from datasets import Dataset
+
+    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    with _plain_errors(name):
+        return Dataset.from_generator(
+            _generate,
+            features=features,
+            gen_kwargs={"read": read, "arguments": arguments, "title": str(name), "state": tuple(state)},
+        )
+
+
+def _generate(read: Any, arguments: Row, title: str, state: tuple[Any, ...]) -> Iterator[Row]:
+    rows = iter(read(**arguments))
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{title} has no rows")
+    yield first
+    yield from rows
+
+
+def _streamed(read: Any) -> IterableDataset:
+    from datasets import IterableDataset
+
+    return IterableDataset.from_generator(read)
+
+
+@contextmanager
+def _plain_errors(source: Path | str) -> Iterator[None]:
+    """Turns what ``datasets`` raises into one DataError, and keeps its progress bars off the user's screen."""
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
+    were_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except DatasetGenerationError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, DataError):
+            cause = cause.__cause__
+        if isinstance(cause, DataError):
+            raise cause from None
+        raise DataError(f"{source} cannot be read", found=_first_line(cause)) from error
+    except ValueError as error:
+        # What datasets raises for a configuration or a split that does not exist.
+        raise DataError(f"{source} cannot be read", found=_first_line(error)) from error
+    finally:
+        if not were_disabled:
+            datasets.enable_progress_bars()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _open_folder(folder: Path, split: str | None, streaming: bool) -> Dataset | IterableDataset:
+    files = {item.name.split(".")[0]: item for item in sorted(folder.iterdir()) if item.is_file() and _is_data(item)}
+    classes = [item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(".")]
+    if split is not None and (folder / split).is_dir():
+        return _open_folder(folder / split, None, streaming)
+    if split in files:
+        return _open_file(files[split], streaming)
+    documents = {item.name: sorted({*item.glob("*.txt"), *item.glob("*.txt.gz")}) for item in classes}
+    if any(documents.values()) and split in (None, "train"):
+        return _open_classes(folder, documents, streaming)
+    if split is None and len(files) == 1:
+        return _open_file(next(iter(files.values())), streaming)
+    raise DataError(
+        f"the folder {folder} has no split {split!r}" if split else f"the folder {folder} does not say what to read",
+        found=", ".join([*files, *(item.name for item in classes)]) or "an empty folder",
+        allowed="one subfolder of .txt files per class, or one file or subfolder per split",
+    )
+
+
+def _is_data(path: Path) -> bool:
+    return Path(path.name.removesuffix(".gz")).suffix.lower() in SUFFIXES
+
+
+def _open_classes(folder: Path, documents: dict[str, list[Path]], streaming: bool) -> Dataset | IterableDataset:
+    empty = [name for name, files in documents.items() if not files]
+    if empty:
+        raise DataError(f"a class folder below {folder} holds no .txt file", found=", ".join(empty), do="remove it")
+    labelled = [(str(file), name) for name, files in documents.items() for file in files]
+    if streaming:
+        return _streamed(partial(_read_classes, labelled))
+    files = [Path(file) for file, _ in labelled]
+    return _memory_mapped(_read_classes, {"labelled": labelled}, None, files, name=folder)
+
+
+def _read_classes(labelled: list[tuple[str, str]]) -> Iterator[Row]:
+    for file, label in labelled:
+        yield {"text": read_document(Path(file)), "label": label}
+
+
+def _open_hub(source: str, split: str | None, streaming: bool) -> Dataset | IterableDataset:
+    import datasets
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name, _, config = source.partition(":")
+    try:
+        with _plain_errors(source):
+            found = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+    except (DatasetsError, OSError, HfHubHTTPError) as error:
+        raise DataError(
+            f"{source!r} is neither a file here nor a data set that the hub gives",
+            found=_first_line(error),
+            do="check the name and the network, or give local copies with --data-dir",
+        ) from error
+    if not isinstance(found, dict):
+        return found
+    if len(found) > 1:
+        raise DataError(f"{source!r} has several splits", allowed=sorted(map(str, found)), do="name one")
+    return next(iter(found.values()))

@@ -1,0 +1,94 @@
+"""The batches that training asks for by key: masked blocks of a corpus, and texts with their targets. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from potstill.data.batches import BatchKey, BatchPlan, Ragged, pad_rows
+from potstill.data.masking import mask_batch, mask_weights
+from potstill.data.tokens import TextTokenizer
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How tokens are chosen for masking: share of the maskable ones, smoothing of their counts, whole words or pieces."""
+
+    share: float = 0.15
+    smoothing: float = 0.7
+    whole_word: bool = False
+
+
+class MaskedBlocks:
+    """Batches of corpus blocks, masked anew in every epoch as a function of seed, epoch and batch number.
+
+    ``rows`` are the blocks this set consists of, so that training and validation share one file of blocks. Without
+    ``shuffle`` the order is fixed, and with it the masks: what validation needs.
+    """
+
+    def __init__(
+        self,
+        blocks: Ragged,
+        token_counts: np.ndarray,
+        rows: np.ndarray,
+        tokenizer: TextTokenizer,
+        masking: Masking,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+    ) -> None:
+        self._blocks, self._rows, self._tokenizer, self._seed = blocks, rows, tokenizer, seed
+        self._share = masking.share
+        self._weights = mask_weights(token_counts, tokenizer.special_ids, masking.smoothing)
+        self._word_starts = tokenizer.word_starts() if masking.whole_word else None
+        lengths = np.diff(blocks.offsets)[rows]
+        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle)
+
+    def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
+        """The batch of ``key``: input_ids with masks, attention_mask, labels, and token types where there are any."""
+        batch = pad_rows(self._blocks, self._rows[key.rows], self._tokenizer.pad_id)
+        return mask_batch(
+            batch,
+            key.generator(self._seed),
+            weights=self._weights,
+            mask_id=self._tokenizer.mask_id,
+            special_ids=self._tokenizer.special_ids,
+            fraction=self._share,
+            word_starts=self._word_starts,
+        )
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for (key,) in self.plan:
+            yield self[key]
+
+
+class LabelledTexts:
+    """Batches of encoded texts with ``labels`` in the shape and type of the targets."""
+
+    def __init__(self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int) -> None:
+        self._encoded, self._targets, self._pad_id = encoded, targets, pad_id
+        self.plan = BatchPlan(np.diff(encoded.offsets), batch_size, seed)
+
+    def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
+        """The batch of ``key``: input_ids, attention_mask, labels, and token types where there are any."""
+        return {**pad_rows(self._encoded, key.rows, self._pad_id), "labels": self._targets[key.rows]}
+
+
+def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers for training and for validation, drawn at random: ``share`` of the rows, at least 1, at most ``most``."""
+    order = np.random.default_rng(seed).permutation(n_rows)
+    held = min(max(1, round(share * n_rows)), most, n_rows - 1)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def truncated_sentence(n_truncated: int, n_texts: int, max_length: int, split: str) -> Sequence[str]:
+    """What is told about texts that were cut; nothing when none was."""
+    if n_truncated == 0:
+        return ()
+    share = n_truncated / n_texts
+    return (
+        f"{split}: {n_truncated:,} of {n_texts:,} texts ({share:.1%}) are longer than {max_length} tokens and were cut",
+    )

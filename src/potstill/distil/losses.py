@@ -1,0 +1,72 @@
+"""The losses of distillation: pure functions on tensors, each with its conventions stated.
+
+What all of them share: a row is one unit (a token or an example); the result is the *sum* over the rows, a scalar
+float32 (who calls divides by the number of units); rows to leave out, padding above all, are left out by the caller
+before the call, so there is no mask here to be computed and forgotten; arithmetic is float32 whatever comes in.
+The teacher's side is expected without gradient; none is cut off here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Direction = Literal["forward", "reverse"]
+
+
+def kl_divergence(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0, direction: Direction = "forward"
+) -> Tensor:
+    """``T² · Σ_rows KL(softmax(teacher/T) ‖ softmax(student/T))`` in nats.
+
+    Both logits are ``(n, classes)``. ``reverse`` exchanges the two distributions: KL(student ‖ teacher), which seeks
+    one mode of the teacher where ``forward`` covers them all. The factor T² keeps the size of the gradient
+    independent of T; gradients equal those of the soft cross-entropy, from which forward KL differs by the teacher's
+    entropy. Finite for every logit a float16 can hold. Source: Hinton et al. 2015, §2 and §2.1.
+    """
+    student = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+    teacher = torch.log_softmax(teacher_logits.float() / temperature, dim=-1)
+    reference, approximation = (teacher, student) if direction == "forward" else (student, teacher)
+    return temperature**2 * F.kl_div(approximation, reference, reduction="sum", log_target=True)
+
+
+def binary_kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """``T² · Σ_rows Σ_labels KL(Bernoulli(σ(teacher/T)) ‖ Bernoulli(σ(student/T)))`` in nats.
+
+    Both logits are ``(n, labels)``, each label a yes or no of its own; the sum over labels is not averaged. Finite for
+    every logit a float16 can hold. The multi-label form of Hinton et al. 2015, §2: one two-class softmax per label.
+    """
+    student, teacher = student_logits.float() / temperature, teacher_logits.float() / temperature
+    yes = F.kl_div(F.logsigmoid(student), F.logsigmoid(teacher), reduction="sum", log_target=True)
+    no = F.kl_div(F.logsigmoid(-student), F.logsigmoid(-teacher), reduction="sum", log_target=True)
+    return temperature**2 * (yes + no)
+
+
+def masked_lm_cross_entropy(logits: Tensor, token_ids: Tensor) -> Tensor:
+    """``−Σ_rows log softmax(logits)[token]`` in nats: the masked-language-model loss, no temperature.
+
+    ``logits`` ``(n, vocabulary)`` stand at the masked positions and nowhere else; ``token_ids`` ``(n,)`` int64 are the
+    tokens that stood there before. No rows give 0. Source: Devlin et al. 2019, §3.1, task 1.
+    """
+    return F.cross_entropy(logits.float(), token_ids, reduction="sum")
+
+
+def cosine_distance(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:
+    """``Σ_rows (1 − cos(student, teacher))`` over two ``(n, width)`` states of equal width; each row in [0, 2].
+
+    Direction only: the length of a state does not count. Source: Sanh et al. 2019 (DistilBERT), §2, L_cos.
+    """
+    return (1.0 - F.cosine_similarity(student_hidden.float(), teacher_hidden.float(), dim=-1)).sum()
+
+
+def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """``Σ_rows mean_columns (student − teacher)²`` over two ``(n, columns)``; no temperature.
+
+    Serves three terms, told apart by what the columns are: logits over the vocabulary (Ba & Caruana 2014, eq. 1, there
+    summed over columns and halved), hidden states over the width, projected where widths differ (TinyBERT, Jiao et al.
+    2020, eq. 8), and the one output of a regression.
+    """
+    return (student.float() - teacher.float()).square().mean(dim=-1).sum()

@@ -1,0 +1,326 @@
+"""What a student of a masked-language model learns from: a weighted sum of terms against a teacher that runs live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from potstill.distil.losses import (
+    Direction,
+    cosine_distance,
+    kl_divergence,
+    masked_lm_cross_entropy,
+    squared_error,
+)
+from potstill.errors import ModelError, RecipeError
+from potstill.models.heads import Encoded, MaskedLMParts, split_masked_lm
+from potstill.training.objective import Batch
+
+KLPositions = Literal["attended", "masked"]
+
+TERMS = ("kl", "mlm", "cosine", "logit_mse", "hidden_mse")
+ORIGINAL_WEIGHTS: Mapping[str, float] = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
+"""α of the 2019 source on one GPU; it goes with temperature 2 and KL over all attended tokens."""
+ORIGINAL_TEMPERATURE = 2.0
+ORIGINAL_KL_POSITIONS: KLPositions = "attended"
+
+_NOT_MASKED = -100
+_LOGIT_TERMS = frozenset({"kl", "logit_mse"})
+_MASKED_TERMS = frozenset({"mlm", "mlm_accuracy", "agreement"})
+_WATCHED = ("mlm", "mlm_accuracy", "agreement")
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """Which of a batch's tokens count; ``n`` of them are attended.
+
+    attended: ``(batch, length)`` bool, special tokens included, padding never.
+    masked: ``(n,)`` bool, the attended tokens that were masked.
+    projected: ``(n,)`` bool, the attended tokens whose logits are wanted; every masked one is among them.
+    targets: ``(n_masked,)`` int64, what stood at the masked positions.
+    """
+
+    attended: Tensor
+    masked: Tensor
+    projected: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, *, project_all: bool) -> _Positions:
+        attended = batch["attention_mask"].bool()
+        labels = batch["labels"][attended]
+        masked = labels != _NOT_MASKED
+        return cls(attended, masked, torch.ones_like(masked) if project_all else masked, labels[masked])
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """One model's outputs at those tokens; logits, the costly part, are computed when a term first asks for them."""
+
+    encoded: Encoded
+    project: Callable[[Tensor], Tensor]
+    positions: _Positions
+
+    @cached_property
+    def last(self) -> Tensor:
+        """``(n, width)``: the last layer's states of the attended tokens."""
+        return self.encoded.last[self.positions.attended]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """``(n_projected, vocabulary)``."""
+        return self.project(self.last[self.positions.projected])
+
+    @cached_property
+    def masked_logits(self) -> Tensor:
+        """``(n_masked, vocabulary)``."""
+        if self.positions.projected is self.positions.masked:
+            return self.logits
+        return self.logits[self.positions.masked[self.positions.projected]]
+
+    def layer(self, index: int) -> Tensor:
+        """``(n, width)``: the attended tokens' states after layer ``index``; 0 is the embeddings' output."""
+        states = self.encoded.hidden or ()
+        if index >= len(states):
+            raise ModelError(
+                "a layer pair names a layer that is not there",
+                found=index,
+                allowed=f"0 (the embeddings) to {len(states) - 1}",
+            )
+        return states[index][self.positions.attended]
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """Student and teacher on one batch; a teacher that no term asks for is not run."""
+
+    student: _Outputs
+    observe_teacher: Callable[[], _Outputs]
+    positions: _Positions
+
+    @cached_property
+    def teacher(self) -> _Outputs:
+        return self.observe_teacher()
+
+
+class DistillationObjective:
+    """``Σ α · term`` over the terms whose weight is positive, each a mean over its own tokens.
+
+    ============  ==========================================================================  =================
+    term          what is summed                                                              over the tokens
+    ============  ==========================================================================  =================
+    kl            ``T² · KL(teacher ‖ student)`` between the softened vocabularies            ``kl_positions``
+    mlm           cross-entropy of the student with the true token                            masked
+    cosine        1 − cosine of the two last hidden states                                    attended
+    logit_mse     squared difference of the logits, mean over the vocabulary                  ``kl_positions``
+    hidden_mse    squared difference of hidden states, mean over width, sum over the pairs    attended
+    ============  ==========================================================================  =================
+
+    Attended tokens include the special ones and exclude padding. The vocabulary is projected only at the tokens that a
+    term needs. With the ``ORIGINAL_…`` constants this is the triple loss of Sanh et al. 2019 as its source computes it.
+
+    The teacher is frozen, stays in evaluation mode, follows the batch's device and gets its own full inputs: token
+    types too, whether or not the student takes them. ``layer_pairs`` are (student layer, teacher layer), where 0 is
+    the embeddings' output and i the output of layer i; where ``student_width`` is not the teacher's, each pair has a
+    learned projection without bias, drawn with ``seed`` and found in ``modules``.
+
+    Raises ``RecipeError`` for weights, temperature, positions or pairs that cannot be meant, and ``ModelError`` where
+    the shapes of student and teacher do not allow a term.
+    """
+
+    def __init__(
+        self,
+        teacher: PreTrainedModel,
+        weights: Mapping[str, float],
+        *,
+        temperature: float = ORIGINAL_TEMPERATURE,
+        kl_positions: KLPositions = ORIGINAL_KL_POSITIONS,
+        kl_direction: Direction = "forward",
+        layer_pairs: Sequence[tuple[int, int]] = (),
+        student_width: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check_choices(weights, temperature, kl_positions, kl_direction)
+        self.weights: Mapping[str, float] = dict(weights)
+        self.temperature, self.kl_positions, self.kl_direction = temperature, kl_positions, kl_direction
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.layer_pairs = tuple((student, teacher_layer) for student, teacher_layer in layer_pairs)
+        self._active = tuple(name for name in TERMS if weights.get(name, 0.0) > 0)
+        widths = (student_width or teacher.config.hidden_size, teacher.config.hidden_size)
+        _check_shapes(self._active, self.layer_pairs, widths, teacher.config.num_hidden_layers)
+        projected = "hidden_mse" in self._active and widths[0] != widths[1]
+        self.modules: nn.ModuleDict | None = _draw_projections(self.layer_pairs, widths, seed) if projected else None
+        self._teacher_parts = split_masked_lm(teacher)
+        self._student_parts: MaskedLMParts | None = None
+        self._compute: dict[str, Callable[[_Observation], Tensor]] = {
+            "kl": self._kl,
+            "mlm": _mlm,
+            "cosine": _cosine,
+            "logit_mse": _logit_mse,
+            "hidden_mse": self._hidden_mse,
+            "mlm_accuracy": _mlm_accuracy,
+            "agreement": _agreement,
+        }
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Tokens that each term is summed over: attended or masked ones, never padding."""
+        return self._count(batch, self._active)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum of each weighted term over its tokens: scalar float32 tensors, differentiable for the student."""
+        return self._sum(model, batch, self._active)
+
+    @torch.no_grad()
+    def diagnostics(self, model: nn.Module, batch: Batch) -> dict[str, tuple[float, float]]:
+        """(sum, tokens) of what validation watches; add both over all batches, then divide.
+
+        Every weighted term, and whatever the weights: ``mlm`` (its mean's exponential is the perplexity),
+        ``mlm_accuracy`` (the true token is the student's first choice) and ``agreement`` (student and teacher have the
+        same first choice), all three at the masked positions. The caller sets the student's mode.
+        """
+        names = tuple(dict.fromkeys((*self._active, *_WATCHED)))
+        counts = self._count(batch, names)
+        return {name: (float(total), counts[name]) for name, total in self._sum(model, batch, names).items()}
+
+    def _count(self, batch: Batch, names: Sequence[str]) -> dict[str, float]:
+        attended = batch["attention_mask"].bool()
+        n_attended = float(attended.sum())
+        n_masked = float((attended & (batch["labels"] != _NOT_MASKED)).sum())
+        at_masked = _MASKED_TERMS | (_LOGIT_TERMS if self.kl_positions == "masked" else frozenset())
+        return {name: n_masked if name in at_masked else n_attended for name in names}
+
+    def _sum(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:
+        project_all = self.kl_positions == "attended" and not _LOGIT_TERMS.isdisjoint(names)
+        positions = _Positions.of(batch, project_all=project_all)
+        with_layers = "hidden_mse" in names
+
+        def observe_teacher() -> _Outputs:
+            return self._observe_teacher(batch, positions, with_layers)
+
+        parts = self._split_student(model)
+        student = _Outputs(parts.encode(batch, hidden_states=with_layers), parts.project, positions)
+        observation = _Observation(student, observe_teacher, positions)
+        return {name: self._compute[name](observation) for name in names}
+
+    @torch.no_grad()
+    def _observe_teacher(self, batch: Batch, positions: _Positions, with_layers: bool) -> _Outputs:
+        device = batch["input_ids"].device
+        if self.teacher.device != device:
+            self.teacher.to(device)
+        self.teacher.eval()
+        encoded = self._teacher_parts.encode(batch, hidden_states=with_layers)
+        return _Outputs(encoded, torch.no_grad()(self._teacher_parts.project), positions)
+
+    def _split_student(self, model: nn.Module) -> MaskedLMParts:
+        if self._student_parts is None or self._student_parts.model is not model:
+            self._student_parts = split_masked_lm(model)
+        return self._student_parts
+
+    def _kl(self, seen: _Observation) -> Tensor:
+        student, teacher = _alike("kl", seen.student.logits, seen.teacher.logits)
+        return kl_divergence(student, teacher, self.temperature, self.kl_direction)
+
+    def _hidden_mse(self, seen: _Observation) -> Tensor:
+        return torch.stack([self._pair_mse(seen, *pair) for pair in self.layer_pairs]).sum()
+
+    def _pair_mse(self, seen: _Observation, student_layer: int, teacher_layer: int) -> Tensor:
+        student = seen.student.layer(student_layer)
+        if self.modules is not None:
+            student = self.modules[_projection_name(student_layer, teacher_layer)](student)
+        return squared_error(*_alike("hidden_mse", student, seen.teacher.layer(teacher_layer)))
+
+
+def _mlm(seen: _Observation) -> Tensor:
+    return masked_lm_cross_entropy(seen.student.masked_logits, seen.positions.targets)
+
+
+def _cosine(seen: _Observation) -> Tensor:
+    return cosine_distance(*_alike("cosine", seen.student.last, seen.teacher.last))
+
+
+def _logit_mse(seen: _Observation) -> Tensor:
+    return squared_error(*_alike("logit_mse", seen.student.logits, seen.teacher.logits))
+
+
+def _mlm_accuracy(seen: _Observation) -> Tensor:
+    return (seen.student.masked_logits.argmax(dim=-1) == seen.positions.targets).sum()
+
+
+def _agreement(seen: _Observation) -> Tensor:
+    student, teacher = _alike("agreement", seen.student.masked_logits, seen.teacher.masked_logits)
+    return (student.argmax(dim=-1) == teacher.argmax(dim=-1)).sum()
+
+
+def _alike(term: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if student.shape != teacher.shape:
+        raise ModelError(
+            f"the term {term} compares student and teacher column by column",
+            found=f"{student.shape[-1]} columns in the student",
+            allowed=f"{teacher.shape[-1]}, as in the teacher",
+            do="share the vocabulary, and match hidden states of another width with hidden_mse",
+        )
+    return student, teacher
+
+
+def _projection_name(student_layer: int, teacher_layer: int) -> str:
+    return f"student_{student_layer}_teacher_{teacher_layer}"
+
+
+def _draw_projections(pairs: Sequence[tuple[int, int]], widths: tuple[int, int], seed: int) -> nn.ModuleDict:
+    """One linear map per pair, drawn so that a projected state keeps its mean square per column."""
+    generator = torch.Generator().manual_seed(seed)
+    projections = nn.ModuleDict()
+    for pair in pairs:
+        # Without skip_init, making the layer would draw from the global generator and shift the run's other numbers.
+        linear = nn.utils.skip_init(nn.Linear, *widths, bias=False)
+        nn.init.normal_(linear.weight, std=widths[0] ** -0.5, generator=generator)
+        projections[_projection_name(*pair)] = linear
+    return projections
+
+
+def _check_choices(weights: Mapping[str, float], temperature: float, positions: str, direction: str) -> None:
+    unknown = sorted(set(weights) - set(TERMS))
+    if unknown:
+        raise RecipeError("there is no such distillation term", found=", ".join(unknown), allowed=TERMS)
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights.values()):
+        raise RecipeError("a weight of the distillation loss is not usable", found=dict(weights), allowed="0 or more")
+    if not any(weights.values()):
+        raise RecipeError("every weight of the distillation loss is 0", do=f"give one of {', '.join(TERMS)} a weight")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise RecipeError("the temperature is not usable", found=temperature, allowed="a number above 0")
+    if positions not in get_args(KLPositions):
+        raise RecipeError("kl_positions is unknown", found=positions, allowed=get_args(KLPositions))
+    if direction not in get_args(Direction):
+        raise RecipeError("kl_direction is unknown", found=direction, allowed=get_args(Direction))
+
+
+def _check_shapes(
+    active: Sequence[str], pairs: Sequence[tuple[int, int]], widths: tuple[int, int], n_teacher_layers: int
+) -> None:
+    if "cosine" in active and widths[0] != widths[1]:
+        raise ModelError(
+            "the cosine term needs a student as wide as its teacher",
+            found=widths[0],
+            allowed=widths[1],
+            do="set its weight to 0, and match hidden states with hidden_mse through a projection",
+        )
+    if "hidden_mse" not in active:
+        return
+    if not pairs:
+        raise RecipeError("hidden_mse has a weight but no layer pairs", do="name pairs of (student, teacher) layers")
+    if len(set(pairs)) != len(pairs):
+        raise RecipeError("a layer pair is named twice", found=list(pairs))
+    wrong = [pair for pair in pairs if min(pair) < 0 or pair[1] > n_teacher_layers]
+    if wrong:
+        raise RecipeError(
+            "a layer pair names a layer that is not there",
+            found=wrong,
+            allowed=f"teacher layers 0 (the embeddings) to {n_teacher_layers}",
+        )

@@ -1,0 +1,141 @@
+"""A run and a split in, stored predictions and metrics out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from potstill.data.catalogue import Task, custom_task, get_task
+from potstill.data.tasks import Split, TaskData, load_task
+from potstill.errors import DataError, RunFolderError
+from potstill.evaluate.metrics import compute_metrics
+from potstill.evaluate.retention import Comparison, compare_arms
+from potstill.evaluate.speed import Speed, measure
+from potstill.recipe import TaskSection
+from potstill.records import Predictions, Predictor
+from potstill.runs import RunFolder, is_run, read_json, write_json, write_predictions
+
+DATA_SEED = 0
+"""Splits are drawn with one seed for all runs, so that every arm and every seed meets the same rows."""
+
+
+def load_task_section(section: TaskSection, data_dir: Path | None) -> TaskData:
+    """The rows of a task as a recipe describes it; read once for all the runs of an experiment."""
+    return _load_task(section.model_dump_json(), data_dir)
+
+
+@lru_cache(maxsize=2)
+def _load_task(section_json: str, data_dir: Path | None) -> TaskData:
+    section = TaskSection.model_validate_json(section_json)
+    return load_task(_task(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
+
+
+def _task(section: TaskSection) -> Task:
+    if section.files is None:
+        task = get_task(section.name)
+        return task if section.cleaning is None else replace(task, cleaning=section.cleaning)
+    if section.text_columns is None or section.label_columns is None:
+        raise DataError(
+            f"task {section.name!r} has files of its own and needs text_columns and label_columns",
+            do="name the columns, for example text_columns: [text] and label_columns: [label]",
+        )
+    return custom_task(
+        section.name,
+        section.files,
+        text_columns=section.text_columns,
+        label_columns=section.label_columns,
+        problem_type=section.problem_type,
+        label_names=section.label_names,
+        cleaning=section.cleaning or (),
+    )
+
+
+def predict_split(predictor: Predictor, split: Split) -> Predictions:
+    """What ``predictor`` says of a split, with the truth beside it."""
+    return predictor.predict(split.texts).with_targets(split.targets, split.ids)
+
+
+def store_predictions(folder: Path, split: str, predictions: Predictions) -> dict[str, float]:
+    """Keep predictions in a run folder and the metrics computed from what was kept."""
+    write_predictions(folder / "predictions" / f"{split}.parquet", predictions)
+    metrics = compute_metrics(predictions)
+    path = folder / "metrics.json"
+    write_json(path, (read_json(path) or {}) | {split: metrics})
+    return metrics
+
+
+def evaluate_run(
+    run: Path | str, *, split: str | None = None, data_dir: Path | None = None, batch_size: int = 64
+) -> dict[str, float]:
+    """Metrics of a fine-tuned run on one split of its task, predictions stored in the run; torch is loaded for this.
+
+    ``split`` None is the split the task reports on. Raises RunFolderError when the run is no classifier of ours and
+    DataError naming the splits there are.
+    """
+    from potstill.runtime.torch_predictor import TorchPredictor
+
+    folder = RunFolder.open(run)
+    if folder.manifest["stage"] != "finetune":
+        raise RunFolderError(
+            f"{run} is a {folder.manifest['stage']} run; only a fine-tuned classifier can be evaluated",
+            do="fine-tune it first: potstill finetune --model … --task …",
+        )
+    data = load_task_section(TaskSection.model_validate(folder.manifest["task"]), data_dir)
+    chosen = split or data.task.report_split
+    rows = data.split(chosen)
+    predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
+    return store_predictions(folder.path, chosen, predict_split(predictor, rows))
+
+
+def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = None, resamples: int = 1000) -> Comparison:
+    """The arms held against the first of them, on the predictions they stored; an arm is one run per seed.
+
+    Raises RunFolderError for a run without predictions of the reported split, DataError for arms that were measured on
+    different rows or with different numbers of seeds.
+    """
+    runs = {name: [RunFolder.open(path) for path in paths] for name, paths in arms.items()}
+    first = next(iter(runs.values()))[0].manifest
+    predictions = {
+        name: [run.predictions(first["report_split"]) for run in same_arm] for name, same_arm in runs.items()
+    }
+    return compare_arms(predictions, next(iter(arms)), metric or first["metric"], n_resamples=resamples)
+
+
+def arms_in(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Arms by name: each path is a run, or a folder whose ``seed-…`` folders are the runs of one arm."""
+    arms: dict[str, list[Path]] = {}
+    for path in paths:
+        seeds = sorted(entry for entry in path.glob("seed-*") if is_run(entry))
+        arms[_short_name(path, paths)] = seeds or [path]
+    return arms
+
+
+def _short_name(path: Path, paths: Sequence[Path]) -> str:
+    """The last part of the path, or all of it where two paths end alike."""
+    return path.name if [other.name for other in paths].count(path.name) == 1 else str(path)
+
+
+def measure_runs(
+    runs: Mapping[str, Path], *, data_dir: Path | None, speed_texts: int = 128, repeats: int = 5
+) -> dict[str, Speed]:
+    """Latency and throughput of runs, in one interleaved measurement on texts of the task they report on."""
+    import torch
+
+    from potstill.runtime.torch_predictor import TorchPredictor
+
+    manifest = RunFolder.open(next(iter(runs.values()))).manifest
+    data = load_task_section(TaskSection.model_validate(manifest["task"]), data_dir)
+    predictors = {
+        name: TorchPredictor.open(path, max_length=RunFolder.open(path).manifest["max_length"])
+        for name, path in runs.items()
+    }
+    return measure(
+        predictors,
+        data.splits[manifest["report_split"]].texts,
+        repeats=repeats,
+        bulk_texts=speed_texts,
+        n_threads=torch.get_num_threads(),
+        max_lengths={name: predictor.max_length for name, predictor in predictors.items()},
+    )

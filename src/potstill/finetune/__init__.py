@@ -1,0 +1,1 @@
+"""Encoder → classifier, with or without a teacher on the task."""

@@ -1,0 +1,1 @@
+"""What is computed: teachers, students and their heads."""

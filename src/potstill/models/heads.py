@@ -1,0 +1,109 @@
+"""A masked-language model in two halves, so that logits over the vocabulary are computed only where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from potstill.errors import ModelError
+from potstill.models.teacher import select_inputs
+
+_PROJECTED_BY_ONE_MODULE = {
+    "bert": "cls",
+    "roberta": "lm_head",
+    "xlm-roberta": "lm_head",
+    "camembert": "lm_head",
+    "mpnet": "lm_head",
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder says of a batch.
+
+    last: ``(batch, length, hidden)``, the states that the head reads.
+    hidden: the embeddings' output, then every layer's: ``n_layers + 1`` tensors like ``last``; None if not asked for.
+    """
+
+    last: Tensor
+    hidden: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True)
+class MaskedLMParts:
+    """The two halves of a masked-language model: ``project(encode(batch).last)`` are the whole model's logits.
+
+    Both halves are the model's own modules: gradients, the training flag and tied weights are the model's.
+    """
+
+    model: PreTrainedModel
+    project: Callable[[Tensor], Tensor]
+    """Logits ``(…, vocabulary)`` of hidden states ``(…, hidden)``, for instance only those of the masked positions."""
+
+    def encode(self, batch: Mapping[str, Tensor], *, hidden_states: bool = False) -> Encoded:
+        """Run the encoder on the tensors of ``batch`` that it takes; others, such as labels, are left aside."""
+        inputs = select_inputs(self.model, batch)
+        output = self.model.base_model(**inputs, output_hidden_states=hidden_states, return_dict=True)
+        return Encoded(output.last_hidden_state, output.hidden_states if hidden_states else None)
+
+
+def split_masked_lm(model: PreTrainedModel) -> MaskedLMParts:
+    """Split ``model`` into encoder and projection.
+
+    BERT, DistilBERT, RoBERTa and their like are known. For another family the modules after the encoder are applied in
+    their order, and the result is compared with the model's own logits on three tokens: ``ModelError`` if they differ.
+    """
+    if model.config.model_type == "distilbert":
+        return MaskedLMParts(model, _distilbert_projection(model))
+    name = _PROJECTED_BY_ONE_MODULE.get(model.config.model_type)
+    if name is not None:
+        return MaskedLMParts(model, getattr(model, name))
+    parts = MaskedLMParts(model, _in_order(model))
+    _check_against_whole(parts)
+    return parts
+
+
+def _distilbert_projection(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    def project(hidden: Tensor) -> Tensor:
+        transformed = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+        logits: Tensor = model.vocab_projector(transformed)
+        return logits
+
+    return project
+
+
+def _in_order(model: PreTrainedModel) -> nn.Sequential:
+    after = [
+        module
+        for module in model.children()
+        if module is not model.base_model and any(True for _ in module.parameters())
+    ]
+    return nn.Sequential(*after)
+
+
+def _check_against_whole(parts: MaskedLMParts) -> None:
+    model, was_training = parts.model, parts.model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            batch = {"input_ids": torch.ones(1, 3, dtype=torch.long, device=model.device)}
+            whole = model(**batch).logits
+            halves = parts.project(parts.encode(batch).last)
+    except (TypeError, RuntimeError) as error:
+        raise _unsplittable(model, str(error)) from error
+    finally:
+        model.train(was_training)
+    if whole.shape != halves.shape or not torch.allclose(whole, halves, atol=1e-5):
+        raise _unsplittable(model, "other logits than the whole model's")
+
+
+def _unsplittable(model: PreTrainedModel, found: str) -> ModelError:
+    return ModelError(
+        f"the head of {type(model).__name__} cannot be applied apart from its encoder",
+        found=found,
+        do="use a teacher of the BERT, DistilBERT or RoBERTa family",
+    )

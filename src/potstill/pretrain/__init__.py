@@ -1,0 +1,1 @@
+"""Text → encoder with a masked-language-model head."""

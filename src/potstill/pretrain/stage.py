@@ -1,0 +1,133 @@
+"""Text → encoder with a masked-language-model head: recipe in, run folder out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel, set_seed
+
+from potstill.data.corpora import load_corpus
+from potstill.data.tokens import TextTokenizer, build_blocks
+from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
+from potstill.models.folders import count_parameters, save_model_folder
+from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model
+from potstill.pretrain.objective import MaskedLMObjective
+from potstill.recipe import PretrainJob
+from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
+from potstill.training.settings import TrainingSettings, training_device
+from potstill.training.trainer import FitResult, fit
+from potstill.training.validation import mean_diagnostics
+
+
+def run(job: PretrainJob) -> RunFolder:
+    """Train a masked-language model as ``job`` says; finished runs are returned, interrupted ones go on."""
+    source = resolve_model(job.model)
+    corpus = load_corpus(
+        job.corpus.source,
+        text_column=job.corpus.text_column,
+        data_dir=job.data_dir,
+        max_characters=job.corpus.max_characters,
+    )
+    work_id = fingerprint("pretrain", job.substance(), model_fingerprint(source), corpus.fingerprint)
+    if finished := RunFolder.finished(job.out, work_id):
+        return finished
+    model, head_is_new = _model(job, source)
+    tokenizer = load_tokenizer(source)
+    folder = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    tokenizer.save_pretrained(folder.work / "tokenizer")
+    texts = TextTokenizer.open(folder.work / "tokenizer")
+    blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
+    phases = _fit_phases(job, folder, model, head_is_new, blocks, texts)
+    save_model_folder(model, tokenizer, folder.path, folder.work)
+    write_jsonl(folder.path / "history.jsonl", _joined(phases))
+    folder.finish(
+        seed=job.seed,
+        teacher=job.model,
+        head_was_new=head_is_new,
+        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": [*corpus.notes, *blocks.notes]},
+        parameters=count_parameters(model),
+        training_s=sum(phase.elapsed_s for phase in phases),
+        tokens_seen=sum(phase.tokens for phase in phases),
+        best=phases[-1].best,
+        stopped_early=phases[-1].stopped_early,
+    )
+    return folder
+
+
+def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
+    loaded = load_masked_lm(source, seed=job.seed)
+    if not job.pretrain.from_scratch:
+        return loaded.model, loaded.head_is_new
+    set_seed(job.seed)
+    return AutoModelForMaskedLM.from_config(loaded.model.config), False
+
+
+def _fit_phases(
+    job: PretrainJob, folder: RunFolder, model: PreTrainedModel, head_is_new: bool, blocks: Any, texts: TextTokenizer
+) -> list[FitResult]:
+    """First a new head alone, so that its random gradients do not spoil the encoder; then every parameter."""
+    phases = []
+    section = job.pretrain
+    if head_is_new and section.head_steps:
+        train_only_head(model)
+        head_section = {"learning_rate": section.head_learning_rate, "max_steps": section.head_steps, "keep": "last"}
+        phases.append(_fit(job, folder, model, blocks, texts, "head", head_section))
+        model.requires_grad_(True)
+    phases.append(_fit(job, folder, model, blocks, texts, "all", {}))
+    return phases
+
+
+def train_only_head(model: PreTrainedModel) -> None:
+    """Freeze the encoder, the vocabulary's embeddings tied to the head included; the head's own parameters train."""
+    model.requires_grad_(True)
+    model.base_model.requires_grad_(False)
+
+
+def _fit(
+    job: PretrainJob,
+    folder: RunFolder,
+    model: PreTrainedModel,
+    blocks: Any,
+    texts: TextTokenizer,
+    phase: str,
+    others: dict[str, Any],
+) -> FitResult:
+    section, corpus = job.pretrain, job.corpus
+    masking = Masking(**section.masking.model_dump())
+    train_rows, held_rows = hold_out(len(blocks), corpus.validation_share, corpus.validation_blocks, seed=0)
+    shared = {"batch_size": section.batch_size}
+    train = MaskedBlocks(blocks, blocks.token_counts, train_rows, texts, masking, seed=job.seed, **shared)
+    held = MaskedBlocks(blocks, blocks.token_counts, held_rows, texts, masking, seed=0, shuffle=False, **shared)
+    objective = MaskedLMObjective()
+    device = training_device()
+
+    def validate(student: nn.Module) -> dict[str, float]:
+        means = mean_diagnostics(objective.diagnostics, student, held, device=device, precision=section.precision)
+        return {"loss": means["mlm"], "perplexity": math.exp(means["mlm"]), **means}
+
+    settings = TrainingSettings.from_values(
+        section.model_dump(), seed=job.seed, **({"metric": "loss", "greater_is_better": False} | others)
+    )
+    return fit(
+        model.to(device),
+        objective,
+        train,
+        settings,
+        work=folder.work / phase,
+        validate=validate,
+        log_folder=folder.path / "logs" / phase,
+        title=f"pretrain ({phase})",
+    )
+
+
+def _joined(phases: list[FitResult]) -> list[dict[str, float]]:
+    """The histories one after the other, steps and epochs counted on."""
+    records: list[dict[str, float]] = []
+    steps = epochs = 0.0
+    for phase in phases:
+        for record in phase.history:
+            records.append({**record, "step": record["step"] + steps, "epoch": record["epoch"] + epochs})
+        steps, epochs = steps + phase.steps, epochs + phase.epochs
+    return records

@@ -1,0 +1,411 @@
+"""What a recipe may say: pydantic models that refuse what they do not know, and how recipes are read and overridden.
+
+The descriptions of the fields are the documentation: ``potstill init`` writes them as comments and errors quote them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from potstill.errors import RecipeError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, values cannot be changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSection(Section):
+    """How parameters move; shared by every stage that trains."""
+
+    learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW.")
+    batch_size: Positive = Field(32, description="Rows per batch on each process.")
+    accumulation: Positive = Field(1, description="Batches per optimiser step; the result is that of one large batch.")
+    epochs: float = Field(3.0, ge=0, description="Passes over the training rows; parts of one are allowed.")
+    max_steps: Positive | None = Field(None, description="Optimiser steps at most; overrides epochs.")
+    warmup: Share = Field(0.1, description="Share of the steps over which the learning rate rises from 0.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
+    weight_decay: Weight = Field(0.01, description="AdamW's decoupled decay; never on norms and biases.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decay rates.")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic of training; auto is bf16 where the processor has instructions for it."
+    )
+    evaluate_steps: Positive | None = Field(None, description="Steps between validations; every epoch when absent.")
+    patience: Positive | None = Field(None, description="Validations without improvement before training stops.")
+    keep: Literal["best", "last"] = Field("last", description="Which weights are kept: best validation, or last step.")
+    checkpoint_steps: Positive | None = Field(None, description="Steps between checkpoints, besides the timed ones.")
+    checkpoint_s: float = Field(120.0, gt=0, description="Seconds between checkpoints: what a kill can cost.")
+    report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, under transformers' names.")
+
+
+class CorpusSection(Section):
+    """Unlabelled text."""
+
+    source: str = Field(
+        "docstrings",
+        description="docstrings (built in), a known corpus, a hub name, or a txt, csv, jsonl or parquet file.",
+    )
+    text_column: str = Field("text", description="Column that holds the text.")
+    block_length: int = Field(128, ge=8, description="Tokens per training row, [CLS] and [SEP] included.")
+    max_characters: Positive | None = Field(None, description="Stop reading after this many characters.")
+    validation_share: float = Field(0.02, gt=0, lt=0.5, description="Share of the blocks held out for validation.")
+    validation_blocks: Positive = Field(512, description="Blocks held out at most.")
+
+
+class MaskingSection(Section):
+    """Which tokens the masked language model has to guess (Devlin et al. 2019; smoothing as in DistilBERT's source)."""
+
+    share: float = Field(0.15, gt=0, lt=1, description="Share of the batch's maskable tokens, drawn at once, exactly.")
+    smoothing: Weight = Field(0.7, description="Tokens are drawn with weight count**-smoothing; 0 draws uniformly.")
+    whole_word: bool = Field(False, description="Mask all the pieces of a word together.")
+
+
+class TeacherSection(Section):
+    """The large model."""
+
+    model: str = Field("minilm-l6", description="minilm-l6 (installed with potstill[demo]), a folder, or a hub name.")
+
+
+class StudentSection(Section):
+    """The small model's shape and where its weights come from."""
+
+    layers: Positive = Field(6, description="Transformer layers.")
+    layer_choice: Literal["paper", "even", "odd", "first", "last", "spread"] | tuple[int, ...] = Field(
+        "paper", description="Teacher layers copied: a named choice or a list of layer numbers from 0."
+    )
+    initialise: Literal["copy", "truncate", "random"] = Field(
+        "copy", description="Weights from the teacher, from its leading rows and columns, or at random."
+    )
+    hidden_size: Positive | None = Field(None, description="Width; the teacher's when absent.")
+    heads: Positive | None = Field(None, description="Attention heads; the teacher's when absent.")
+    intermediate_size: Positive | None = Field(None, description="Feed-forward width; the teacher's when absent.")
+    copy_mlm_transform: bool = Field(True, description="Copy the teacher's transform before the vocabulary too.")
+
+
+class PretrainSection(TrainingSection):
+    """Masked-language-model training of a head, or of a whole encoder."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate once everything trains.")
+    epochs: float = Field(1.0, ge=0, description="Passes over the corpus with every parameter training.")
+    head_steps: int = Field(200, ge=0, description="Steps before that in which a new head trains alone.")
+    head_learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of those steps.")
+    from_scratch: bool = Field(False, description="Forget the weights of the model and train its shape from scratch.")
+    masking: MaskingSection = MaskingSection()
+
+
+class DistilSection(TrainingSection):
+    """The triple loss (Sanh et al. 2019) and its schedule: α_ce·T²·KL + α_mlm·MLM + α_cos·(1 − cos)."""
+
+    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW.")
+    epochs: float = Field(1.0, ge=0, description="Passes over the corpus; 0 leaves the student as initialised.")
+    warmup: Share = Field(0.05, description="Share of the steps over which the learning rate rises from 0.")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decay rates.")
+    epsilon: float = Field(1e-6, gt=0, description="AdamW's epsilon.")
+    alpha_ce: Weight = Field(5.0, description="Weight of T²·KL(teacher ‖ student) on the vocabulary.")
+    alpha_mlm: Weight = Field(2.0, description="Weight of the masked language model's cross-entropy.")
+    alpha_cos: Weight = Field(1.0, description="Weight of 1 − cos of the last hidden states, over attended tokens.")
+    alpha_logit_mse: Weight = Field(0.0, description="Weight of the squared difference of the logits.")
+    alpha_hidden_mse: Weight = Field(0.0, description="Weight of the squared difference of chosen hidden states.")
+    hidden_pairs: tuple[tuple[int, int], ...] = Field(
+        (), description="Pairs (student, teacher) of hidden states for that; 0 is the embedding output."
+    )
+    temperature: float = Field(2.0, gt=0, description="T of the softened distributions.")
+    kl_positions: Literal["attended", "masked"] = Field(
+        "masked", description="Tokens over which KL is taken: all but padding (the 2019 source), or the masked ones."
+    )
+    masking: MaskingSection = MaskingSection()
+
+
+class FinetuneSection(TrainingSection):
+    """Encoder → classifier."""
+
+    max_length: int = Field(
+        128, ge=4, description="Tokens per text, special tokens included; the rest is cut, and told."
+    )
+    dropout: Share | None = Field(None, description="Dropout before the classifier; the model's own when absent.")
+    evaluate_batch_size: Positive = Field(64, description="Rows per batch in evaluation.")
+    teacher_weight: Share = Field(
+        0.5, description="Share of the teacher's outputs in the loss when there is a teacher."
+    )
+    temperature: float = Field(2.0, gt=0, description="T of the teacher's and the student's distributions there.")
+    metric: str | None = Field(None, description="Metric that chooses the best epoch; the task's own when absent.")
+
+
+class TaskSection(Section):
+    """A task to fine-tune and measure on: a known name, or one's own files."""
+
+    name: str = Field(description="A task of the catalogue, or a name of your own together with files.")
+    files: str | dict[str, str] | None = Field(None, description="Your own file, or files by split.")
+    text_columns: tuple[str, ...] | None = Field(None, description="Column of the text, or of the two texts of a pair.")
+    label_columns: tuple[str, ...] | None = Field(None, description="Column of the label; several for many labels.")
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
+    label_names: tuple[str, ...] | None = Field(
+        None, description="Names of the labels in order; from the data if absent."
+    )
+    cleaning: tuple[str, ...] | None = Field(None, description="Cleaning steps by name; the task's own when absent.")
+    limits: dict[str, Positive] = Field(
+        default_factory=dict, description="Rows per split at most, a stratified sample."
+    )
+    seeds: tuple[int, ...] | None = Field(None, description="Seeds of this task; the recipe's when absent.")
+    finetune: dict[str, Any] = Field(default_factory=dict, description="Fields of finetune that differ for this task.")
+
+
+class EvaluateSection(Section):
+    """How sure, and how fast."""
+
+    resamples: Positive = Field(1000, description="Bootstrap resamples behind every interval.")
+    speed_texts: Positive = Field(128, description="Texts in the measurement of bulk throughput.")
+    speed_repeats: Positive = Field(5, description="Repeats of every speed measurement; medians are shown.")
+
+
+class Job(Section):
+    """What one stage is asked to do."""
+
+    out: Path = Field(description="Folder of the run.")
+    seed: int = Field(1, ge=0, description="Decides every draw of this run.")
+    data_dir: Path | None = Field(None, description="Local copies of known data sets, laid out as on the hub.")
+
+    def substance(self) -> dict[str, Any]:
+        """What decides the result besides its inputs, which are told apart by their content; as plain values."""
+        values = self.model_dump(mode="json", exclude={"out", "data_dir", "model", "teacher"})
+        for section in values.values():
+            if isinstance(section, dict):
+                for name in ("report_to", "checkpoint_s", "checkpoint_steps"):
+                    section.pop(name, None)
+        return values
+
+
+class PretrainJob(Job):
+    """Text → encoder with a masked-language-model head."""
+
+    model: str = Field("minilm-l6", description="Model to start from: an alias, a folder or a hub name.")
+    corpus: CorpusSection = CorpusSection()
+    pretrain: PretrainSection = PretrainSection()
+
+
+class DistilJob(Job):
+    """Teacher + text → student."""
+
+    teacher: TeacherSection = TeacherSection()
+    corpus: CorpusSection = CorpusSection()
+    student: StudentSection = StudentSection()
+    distil: DistilSection = DistilSection()
+
+
+class FinetuneJob(Job):
+    """Encoder + task → classifier; with a teacher that knows the task, from its outputs too."""
+
+    model: str = Field(description="Encoder to fine-tune: a run, a folder or a hub name.")
+    task: TaskSection
+    teacher: str | None = Field(
+        None, description="A run fine-tuned on the same task, whose outputs are learnt as well."
+    )
+    finetune: FinetuneSection = FinetuneSection()
+
+
+Baseline = Literal["copied", "random", "mlm_only"]
+
+
+class Recipe(Section):
+    """A whole experiment: teacher → student → classifiers → evidence."""
+
+    name: str = Field(description="Name of the experiment; its folder is runs/<name>.", pattern=r"^[A-Za-z0-9._-]+$")
+    out: Path | None = Field(None, description="Folder of the experiment.")
+    data_dir: Path | None = Field(None, description="Local copies of known data sets, laid out as on the hub.")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="Every classifier is trained once per seed.")
+    teacher: TeacherSection = TeacherSection()
+    pretrain: PretrainSection | None = Field(None, description="Train a head for a teacher that has none; on corpus.")
+    corpus: CorpusSection = CorpusSection()
+    student: StudentSection = StudentSection()
+    distil: DistilSection = DistilSection()
+    finetune: FinetuneSection = FinetuneSection()
+    second_distillation: bool = Field(False, description="Add an arm that also learns from the fine-tuned teacher.")
+    baselines: tuple[Baseline, ...] = Field(
+        ("copied", "random"),
+        description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone.",
+    )
+    tasks: tuple[TaskSection, ...] = Field(min_length=1, description="Tasks to fine-tune and measure on.")
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Recipe:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError("two tasks have the same name")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment's runs lie."""
+        return self.out or Path("runs") / self.name
+
+    def finetune_for(self, task: TaskSection) -> FinetuneSection:
+        """The fine-tuning of ``task``: the recipe's, with the task's own fields over it."""
+        return build(
+            FinetuneSection, {**self.finetune.model_dump(), **task.finetune}, where=f"tasks.{task.name}.finetune"
+        )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "original": {
+        "distil.learning_rate": 5e-4,
+        "distil.epsilon": 1e-6,
+        "distil.betas": (0.9, 0.98),
+        "distil.weight_decay": 0.0,
+        "distil.clip_norm": 5.0,
+        "distil.warmup": 0.05,
+        "distil.schedule": "linear",
+        "distil.batch_size": 5,
+        "distil.accumulation": 50,
+        "distil.epochs": 3.0,
+        "distil.alpha_ce": 5.0,
+        "distil.alpha_mlm": 2.0,
+        "distil.alpha_cos": 1.0,
+        "distil.temperature": 2.0,
+        "distil.kl_positions": "attended",
+        "distil.masking": {"share": 0.15, "smoothing": 0.7, "whole_word": False},
+        "student.layer_choice": "paper",
+        "student.initialise": "copy",
+        "student.copy_mlm_transform": False,
+    },
+}
+"""Named starting points of a distillation. ``original`` is the single-GPU setting of the 2019 source."""
+
+S = TypeVar("S", bound=Section)
+
+
+def load_recipe(path: Path | str, overrides: Iterable[str] = (), preset: str | None = None) -> Recipe:
+    """The recipe in a YAML file, with ``a.b=c`` overrides over it; raises RecipeError naming the field at fault."""
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"there is no recipe {path}", do="write one with: potstill init")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as broken:
+        raise RecipeError(f"{path} is not YAML ({' '.join(str(broken).split())})") from broken
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no recipe", found=type(content).__name__, allowed="a mapping of fields")
+    chosen = content.pop("preset", preset) or "default"
+    return build(Recipe, apply_overrides(with_preset(content, chosen), overrides), where=str(path))
+
+
+def shipped_recipe(name: str) -> Path:
+    """The file of a recipe that comes with potstill, or ``name`` as a path."""
+    for folder in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes"):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    return Path(name)
+
+
+def with_preset(content: Mapping[str, Any], preset: str) -> dict[str, Any]:
+    """``content`` laid over the values of a preset."""
+    if preset not in PRESETS:
+        raise RecipeError("unknown preset", found=preset, allowed=list(PRESETS), do=_nearest(preset, PRESETS))
+    base: dict[str, Any] = {}
+    for field, value in PRESETS[preset].items():
+        _put(base, field.split("."), value)
+    return _merged(base, content)
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``content`` with ``a.b=c`` overrides over it; the right-hand side is read as YAML."""
+    result = _merged({}, content)
+    for override in overrides:
+        field, equals, text = override.partition("=")
+        if not equals or not field.strip():
+            raise RecipeError("an override has the form field=value", found=override, do="for example distil.epochs=2")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as broken:
+            raise RecipeError(f"the value of {field} is not YAML", found=text) from broken
+        _put(result, field.strip().split("."), value)
+    return result
+
+
+def build(section: type[S], content: Mapping[str, Any], *, where: str) -> S:
+    """``section`` from plain values; raises RecipeError naming the field, the value met and what is allowed."""
+    try:
+        return section.model_validate(content)
+    except ValidationError as invalid:
+        raise RecipeError(_sentence(section, invalid, where)) from invalid
+
+
+def commented_yaml(section: type[Section], values: Mapping[str, Any], indent: int = 0) -> str:
+    """YAML of ``values`` in which every field of ``section`` carries its description as a comment."""
+    lines: list[str] = []
+    pad = "  " * indent
+    for name, field in section.model_fields.items():
+        if name not in values:
+            continue
+        nested = _section_of(field.annotation)
+        if field.description:
+            lines.append(f"{pad}# {field.description}")
+        if nested is not None and isinstance(values[name], Mapping):
+            lines += [f"{pad}{name}:", commented_yaml(nested, values[name], indent + 1)]
+        else:
+            dumped = yaml.safe_dump({name: values[name]}, sort_keys=False, default_flow_style=None, width=110)
+            lines += [pad + line for line in dumped.rstrip().splitlines()]
+    return "\n".join(lines)
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def _sentence(section: type[Section], invalid: ValidationError, where: str) -> str:
+    problem = invalid.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(section, problem["loc"][:-1])
+        return f"{where}: unknown field {place!r}; {_nearest(str(problem['loc'][-1]), known)}{more}"
+    if problem["type"] == "missing":
+        return f"{where}: the field {place!r} is missing{more}"
+    return f"{where}: {place or 'the recipe'}: {problem['msg']}; found {problem['input']!r}{more}"
+
+
+def _known_keys(section: type[Section], place: tuple[int | str, ...]) -> list[str]:
+    current: type[Section] = section
+    for part in place:
+        if isinstance(part, str) and part in current.model_fields:
+            current = _section_of(current.model_fields[part].annotation) or current
+    return list(current.model_fields)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def _put(content: dict[str, Any], field: list[str], value: Any) -> None:
+    for part in field[:-1]:
+        content = content.setdefault(part, {})
+        if not isinstance(content, dict):
+            raise RecipeError(f"{'.'.join(field)}: {part} holds a value, not fields")
+    content[field[-1]] = value
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = {key: _merged({}, value) if isinstance(value, Mapping) else value for key, value in under.items()}
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = (
+            _merged(result[key], value) if both else (_merged({}, value) if isinstance(value, Mapping) else value)
+        )
+    return result

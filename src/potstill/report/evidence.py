@@ -1,0 +1,169 @@
+"""What a report is made from: plain numbers and words, gathered from run folders. Nothing here computes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from potstill.errors import CheckError
+
+Role = Literal["teacher", "student", "baseline"]
+Interval = tuple[float, float]
+History = Sequence[Mapping[str, Any]]
+"""Rows with ``step`` and ``epoch`` and any of ``loss``, ``loss_<term>``, ``eval_loss``, ``eval_<term or metric>``."""
+
+Confusion = Sequence[Sequence[int]]
+"""``(k, k)`` counts, truth down and prediction across; empty where a text may carry many labels, or a value."""
+
+
+@dataclass(frozen=True)
+class ArmEvidence:
+    """One model on one task, over all its seeds.
+
+    metrics: metric -> one value per seed, in the order of ``seeds``; medians, intervals: metric -> value.
+    retention: the primary metric as a share of the teacher's (1.0 is the teacher itself); p_value, by ``test``, of the
+    difference from the teacher; agreement: share of texts on which the arm decides as the teacher does.
+    confusion, per_class (rows of label, precision, recall, f1, support) and history are those of ``shown_seed``.
+    A metric that is not defined on the texts is NaN or left out.
+    n_parameters counts weights; bytes_on_disk the weights' file; training_s the wall time of one seed's training;
+    latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1].
+    """
+
+    name: str
+    role: Role
+    seeds: Sequence[int] = ()
+    metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    medians: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    retention: float | None = None
+    retention_interval: Interval | None = None
+    p_value: float | None = None
+    test: str = ""
+    agreement: float | None = None
+    confusion: Confusion = ()
+    shown_seed: int | None = None
+    per_class: Sequence[Mapping[str, Any]] = ()
+    history: History = ()
+    best_epoch: float | None = None
+    n_parameters: int | None = None
+    bytes_on_disk: int | None = None
+    training_s: float | None = None
+    latency_ms: float | None = None
+    throughput_texts_per_s: float | None = None
+    truncated_share: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskEvidence:
+    """One task: what it was measured on, and every arm measured on it.
+
+    metric: the primary metric, by which arms are compared; split: the split all figures are computed on;
+    rows: split -> rows as counted; rows_per_label: split -> label -> rows; notes: what was dropped, cut or cleaned.
+    """
+
+    name: str
+    metric: str
+    split: str
+    arms: Sequence[ArmEvidence]
+    rows: Mapping[str, int] = field(default_factory=dict)
+    rows_per_label: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    label_names: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    citation: str = ""
+
+    def arm(self, name: str) -> ArmEvidence | None:
+        """The arm of that name, or None where this task was not run with it."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    @property
+    def teacher(self) -> ArmEvidence | None:
+        """The arm that the others are held against."""
+        return next((arm for arm in self.arms if arm.role == "teacher"), None)
+
+
+@dataclass(frozen=True)
+class DistillationEvidence:
+    """One training without labels: pretraining or distillation. ``best_epoch`` counts as the history's epochs do."""
+
+    name: str
+    history: History
+    best_epoch: float | None = None
+    training_s: float | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one page shows.
+
+    created: date and time in words; recipe_yaml: the recipe as resolved; commands: what to type to get this again;
+    layer_map: rows, all with the same keys, saying where the student's tensors came from; versions and machine: name ->
+    value; notes: whatever else was skipped or cut, in words.
+    """
+
+    title: str
+    created: str
+    tasks: Sequence[TaskEvidence]
+    distillations: Sequence[DistillationEvidence] = ()
+    layer_map: Sequence[Mapping[str, Any]] = ()
+    commands: Sequence[str] = ()
+    recipe_yaml: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def arm_names(self) -> list[str]:
+        """Every arm once: the teacher first, then students, then baselines, in the order met."""
+        order = {"teacher": 0, "student": 1, "baseline": 2}
+        first_met: dict[str, int] = {}
+        for task in self.tasks:
+            for arm in task.arms:
+                first_met.setdefault(arm.name, order[arm.role])
+        return sorted(first_met, key=first_met.__getitem__)
+
+    def arms_named(self, name: str) -> list[tuple[TaskEvidence, ArmEvidence]]:
+        """That arm on every task that has it."""
+        return [(task, arm) for task in self.tasks if (arm := task.arm(name)) is not None]
+
+
+def check_report(report: Report) -> None:
+    """Raise CheckError where two figures about the same predictions contradict each other.
+
+    A confusion matrix must hold as many texts as the split was counted to have, its diagonal must be the accuracy
+    stated for its seed, and the counts per label of a split must add up to its rows.
+    """
+    for task in report.tasks:
+        with_confusion = [arm for arm in task.arms if arm.confusion]
+        if with_confusion:  # one label per text: everything can be counted
+            _check_label_counts(task)
+        for arm in with_confusion:
+            _check_total(task, arm)
+            _check_diagonal(task, arm)
+
+
+def _check_label_counts(task: TaskEvidence) -> None:
+    for split, counts in task.rows_per_label.items():
+        total, rows = sum(counts.values()), task.rows.get(split)
+        if rows is not None and total != rows:
+            raise CheckError(f"{task.name}: the labels of {split} count {total} rows, the split has {rows}")
+
+
+def _check_total(task: TaskEvidence, arm: ArmEvidence) -> None:
+    total, rows = sum(map(sum, arm.confusion)), task.rows.get(task.split)
+    if rows is not None and total != rows:
+        raise CheckError(f"{task.name}, {arm.name}: the confusion matrix holds {total} texts, {task.split} has {rows}")
+
+
+def _check_diagonal(task: TaskEvidence, arm: ArmEvidence) -> None:
+    if "accuracy" not in arm.metrics or arm.shown_seed is None or arm.shown_seed not in arm.seeds:
+        return
+    stated = arm.metrics["accuracy"][list(arm.seeds).index(arm.shown_seed)]
+    share = sum(row[i] for i, row in enumerate(arm.confusion)) / max(sum(map(sum, arm.confusion)), 1)
+    if abs(stated - share) > 1e-6:
+        raise CheckError(
+            f"{task.name}, {arm.name}, seed {arm.shown_seed}: accuracy is stated as {stated:.6f} and its confusion "
+            f"matrix says {share:.6f}",
+            do="evaluate the run again, so that both come from the same predictions",
+        )

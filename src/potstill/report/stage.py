@@ -1,0 +1,264 @@
+"""Run folders in; model cards and the page out. Every figure is computed from the predictions the runs stored."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill.data.catalogue import CATALOGUE
+from potstill.evaluate.metrics import confusion, per_class
+from potstill.records import Predictions
+from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, Role, TaskEvidence
+from potstill.report.model_card import ModelCard, Purpose, write_model_card
+from potstill.report.page import write_page
+from potstill.runs import RunFolder, parameters_on_disk, read_json, versions
+
+PAGE = "report.html"
+
+
+def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
+    """Write the page of a whole experiment and return where it lies."""
+    recipe_yaml = (root / "recipe.yaml").read_text(encoding="utf-8")
+    encoders = {arm: RunFolder.open(root / facts["run"]) for arm, facts in experiment["encoders"].items()}
+    report = Report(
+        title=experiment["name"],
+        created=_newest(encoders.values()),
+        tasks=[_task_evidence(root, task) for task in experiment["tasks"]],
+        distillations=[
+            _distillation(experiment["encoders"][arm]["title"], run) for arm, run in encoders.items() if run.history()
+        ],
+        layer_map=_layer_map(encoders["student"]),
+        commands=["potstill run recipe.yaml"],
+        recipe_yaml=recipe_yaml,
+        versions=versions(),
+        machine=_machine(),
+        notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
+    )
+    write_page(report, root / PAGE)
+    return root / PAGE
+
+
+def write_run_page(path: Path) -> Path:
+    """Write the page of a single classifier run into it and return where it lies."""
+    run = RunFolder.open(path)
+    arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]))
+    task = _task_of(run, [arm])
+    report = Report(
+        title=path.name,
+        created=run.manifest["finished"],
+        tasks=[task],
+        recipe_yaml=(path / "recipe.yaml").read_text(encoding="utf-8"),
+        versions=run.manifest["versions"],
+        machine=_machine(),
+    )
+    write_page(report, path / PAGE)
+    return path / PAGE
+
+
+def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
+    folder = root / "tasks" / task["name"]
+    comparison, speeds = read_json(folder / "comparison.json"), read_json(folder / "speed.json")
+    runs = {arm: [RunFolder.open(root / run) for run in facts["runs"]] for arm, facts in task["arms"].items()}
+    arms = [
+        ArmEvidence(
+            name=facts["title"],
+            role=facts["role"],
+            **_run_figures(runs[arm]),
+            **_compared(comparison, arm),
+            **_speed(speeds[arm]),
+        )
+        for arm, facts in task["arms"].items()
+    ]
+    return _task_of(next(iter(runs.values()))[0], arms)
+
+
+def _task_of(run: RunFolder, arms: Sequence[ArmEvidence]) -> TaskEvidence:
+    manifest = run.manifest
+    counts, name = manifest["data"]["counts"], manifest["task"]["name"]
+    return TaskEvidence(
+        name=name,
+        metric=manifest["metric"],
+        split=manifest["report_split"],
+        arms=arms,
+        rows={split: facts["rows"] for split, facts in counts.items()},
+        rows_per_label={split: facts["labels"] for split, facts in counts.items() if facts["labels"]},
+        label_names=manifest["label_names"],
+        notes=manifest["data"]["notes"],
+        citation=CATALOGUE[name].citation if name in CATALOGUE else "",
+    )
+
+
+def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """What one arm's runs tell by themselves; figures of one seed are those of the first."""
+    first = runs[0]
+    split = first.manifest["report_split"]
+    predictions = first.predictions(split)
+    by_seed = [run.metrics()[split] for run in runs]
+    best = first.manifest["best"]
+    return {
+        "seeds": [_seed(run) for run in runs],
+        "metrics": {name: [metrics[name] for metrics in by_seed] for name in by_seed[0]},
+        "confusion": [] if predictions.problem_type == "regression" else confusion(predictions).tolist(),
+        "shown_seed": _seed(first),
+        "per_class": [] if predictions.problem_type == "regression" else per_class(predictions),
+        "history": first.history(),
+        "best_epoch": best["epoch"] if best else None,
+        "n_parameters": first.manifest["parameters"],
+        "bytes_on_disk": parameters_on_disk(first.path),
+        "training_s": first.manifest["training_s"],
+        "truncated_share": _share(predictions),
+    }
+
+
+def _share(predictions: Predictions) -> float:
+    return float(predictions.truncated.mean())
+
+
+def _seed(run: RunFolder) -> int:
+    return int(run.manifest["seed"])
+
+
+def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    facts, metric = comparison["arms"][arm], comparison["metric"]
+    change, rows = facts["changes"].get(metric), facts["rows"]
+    retained = change["retention"] if change else None
+    return {
+        "medians": {name: summary["median"] for name, summary in facts["metrics"].items()},
+        "intervals": {name: _bounds(summary["interval"]) for name, summary in facts["metrics"].items()},
+        "retention": 1.0 if arm == comparison["reference"] else (retained["value"] if retained else None),
+        "retention_interval": _bounds(retained) if retained else None,
+        "p_value": change["p_value"] if change else None,
+        "test": "paired bootstrap" if change else "",
+        "agreement": rows["agreement"] if rows else None,
+    }
+
+
+def _bounds(interval: Mapping[str, float]) -> Interval:
+    return interval["low"], interval["high"]
+
+
+def _speed(speed: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        "latency_ms": speed["latency_ms"]["p50"],
+        "throughput_texts_per_s": speed["texts_per_s"]["median"],
+    }
+
+
+def _distillation(title: str, run: RunFolder) -> DistillationEvidence:
+    best = run.manifest["best"]
+    return DistillationEvidence(
+        name=title,
+        history=run.history(),
+        best_epoch=best["epoch"] if best else None,
+        training_s=run.manifest["training_s"],
+        notes=(run.manifest.get("corpus") or {}).get("notes", []),
+    )
+
+
+def _layer_map(student: RunFolder) -> list[dict[str, Any]]:
+    from potstill.models.origins import origin_table
+
+    return [row._asdict() for row in origin_table(student.manifest["origins"])]
+
+
+def _newest(runs: Any) -> str:
+    return max(run.manifest["finished"] for run in runs)
+
+
+def _machine() -> dict[str, str]:
+    return {"processor": _processor(), "cores": str(os.cpu_count()), "system": platform.platform()}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def write_cards(root: Path, experiment: Mapping[str, Any]) -> None:
+    """Write the model card of every encoder and classifier of an experiment."""
+    for facts in experiment["encoders"].values():
+        write_card(root / facts["run"])
+    for task in experiment["tasks"]:
+        for arm in task["arms"].values():
+            for run in arm["runs"]:
+                write_card(root / run)
+
+
+def write_card(path: Path) -> None:
+    """Write the ``README.md`` of one run, from its manifest, metrics and predictions."""
+    run = RunFolder.open(path)
+    card = _classifier_card(run) if run.manifest["stage"] == "finetune" else _encoder_card(run)
+    write_model_card(card, path / "README.md")
+
+
+def _classifier_card(run: RunFolder) -> ModelCard:
+    manifest, name = run.manifest, run.manifest["task"]["name"]
+    known, split = CATALOGUE.get(name), run.manifest["report_split"]
+    predictions = run.predictions(split)
+    labels = manifest["label_names"]
+    return ModelCard(
+        model_name=run.path.resolve().name if known is None else f"{name}-{run.path.resolve().parent.name}",
+        summary=f"A classifier of {name} ({len(labels)} outputs), fine-tuned from {_public(manifest['base_model'])}.",
+        created=manifest["finished"],
+        max_length=manifest["max_length"],
+        problem_type=manifest["problem_type"],
+        label_names=labels,
+        text_pair=known is not None and known.problem_type != "multi_label_classification" and _is_pair(known),
+        dataset_name=name,
+        dataset_id=known.hub_name if known else None,
+        dataset_config=known.hub_config if known else None,
+        split=split,
+        primary_metric=manifest["metric"],
+        metrics=run.metrics()[split],
+        n_examples=len(predictions),
+        seeds=[manifest["seed"]],
+        n_parameters=manifest["parameters"],
+        bytes_on_disk=parameters_on_disk(run.path),
+        truncated_share=_share(predictions),
+        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest)],
+        data_notes=manifest["data"]["notes"],
+        recipe_yaml=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        versions=manifest["versions"],
+        citation=known.citation if known else "",
+    )
+
+
+def _is_pair(task: Any) -> bool:
+    return len(task.text_columns) == 2 and task.join == "pair"
+
+
+def _second(manifest: Mapping[str, Any]) -> list[str]:
+    return [f"learnt from the outputs of {_public(manifest['teacher'])} as well"] if manifest["teacher"] else []
+
+
+def _public(name: str) -> str:
+    """A model's name without the folders of this machine."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _encoder_card(run: RunFolder) -> ModelCard:
+    manifest = run.manifest
+    distilled = manifest["stage"] == "distil"
+    made = "distilled from" if distilled else "trained as a masked language model from"
+    purpose: Purpose = "fill-mask"
+    return ModelCard(
+        model_name=run.path.resolve().name,
+        summary=f"An encoder with a masked-language-model head, {made} {_public(manifest['teacher'])}.",
+        created=manifest["finished"],
+        max_length=512,
+        purpose=purpose,
+        teacher=_public(manifest["teacher"]),
+        n_parameters=manifest["parameters"],
+        bytes_on_disk=parameters_on_disk(run.path),
+        making=[f"{made} {_public(manifest['teacher'])} in {manifest['training_s']:.0f} s"],
+        data_notes=(manifest.get("corpus") or {}).get("notes", []),
+        recipe_yaml=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        versions=manifest["versions"],
+    )

@@ -1,0 +1,195 @@
+"""The page's tables: rows of cells, each a text with a smaller line under it; made of evidence, drawn by a template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from potstill.report.evidence import ArmEvidence, Interval, Report, TaskEvidence
+from potstill.report.sentences import mean_retention, median_over_tasks, percent, significance
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``text``, lines of smaller ``detail`` under it, and what to sort by (the text where None)."""
+
+    text: str
+    detail: str = ""
+    sort: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A first column of names and columns of figures; ``last_is_summary`` sets the last row apart."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    last_is_summary: bool = False
+
+
+def retention_table(report: Report) -> Table:
+    """Tasks down, arms across: median of the primary metric, its interval, and the share of the teacher's."""
+    names = report.arm_names
+    rows = [
+        [Cell(task.name, f"{task.metric}, {task.split}"), *(_quality(task, name) for name in names)]
+        for task in report.tasks
+    ]
+    if len(report.tasks) > 1:
+        means = [mean_retention(report, name) for name in names]
+        rows.append([Cell("mean retention"), *(Cell(percent(mean), sort=mean) for mean in means)])
+    return Table(["task", *names], rows, last_is_summary=len(report.tasks) > 1)
+
+
+def size_table(report: Report) -> Table:
+    """Arms down: weights, bytes, time of one text, texts per second, training; medians over the tasks."""
+    columns = ["model", "parameters", "weights on disk", "one text", "many texts", "training on the task"]
+    rows = [_size_row(report, name, report.arm_names[0]) for name in report.arm_names]
+    caption = f"Medians over {len(report.tasks)} tasks. " if len(report.tasks) > 1 else ""
+    return Table(columns, rows, caption + f"The small figures compare with “{report.arm_names[0]}”.")
+
+
+def metrics_table(task: TaskEvidence) -> Table:
+    """Arms down, metrics across: median over the seeds, with the interval; then what holds against the teacher."""
+    metrics = list(dict.fromkeys([task.metric, *(name for arm in task.arms for name in arm.medians)]))
+    rows = []
+    for arm in task.arms:
+        values = [_metric_cell(arm, metric) for metric in metrics]
+        agreement = Cell(percent(arm.agreement), sort=arm.agreement)
+        rows.append([Cell(arm.name, _seeds(arm)), *values, agreement, _against_teacher(arm)])
+    return Table(["model", *metrics, "agrees with teacher", "difference from teacher"], rows)
+
+
+def per_class_table(task: TaskEvidence) -> Table | None:
+    """Labels down: support, the student's precision and recall, and F1 of every arm; None without classes."""
+    arms = [arm for arm in task.arms if arm.per_class]
+    if not arms:
+        return None
+    student = next((arm for arm in arms if arm.role == "student"), arms[0])
+    rows = []
+    for index, row in enumerate(student.per_class):
+        f1s = [_number(arm.per_class[index]["f1"]) for arm in arms]
+        support = Cell(f"{row['support']:,}", sort=row["support"])
+        rows.append([Cell(str(row["label"])), support, _number(row["precision"]), _number(row["recall"]), *f1s])
+    columns = ["label", "texts", f"precision, {student.name}", f"recall, {student.name}"]
+    return Table([*columns, *(f"F1, {arm.name}" for arm in arms)], rows, _shown_seeds(arms))
+
+
+def split_table(task: TaskEvidence) -> Table | None:
+    """Splits down: rows and share as counted, then rows of each label; None where nothing was counted."""
+    if not task.rows:
+        return None
+    labels = list(dict.fromkeys(label for counts in task.rows_per_label.values() for label in counts))
+    total = max(sum(task.rows.values()), 1)
+    rows = []
+    for split, count in task.rows.items():
+        counts = task.rows_per_label.get(split, {})
+        cells = [Cell(f"{counts.get(label, 0):,}", sort=counts.get(label, 0)) for label in labels]
+        rows.append([Cell(split), Cell(f"{count:,}", sort=count), Cell(percent(count / total), sort=count), *cells])
+    return Table(["split", "rows", "share", *labels], rows)
+
+
+def mapping_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Rows that share their keys, as they are (the layer map); None where there are none."""
+    if not rows:
+        return None
+    columns = list(rows[0])
+    return Table(columns, [[Cell(str(row[column])) for column in columns] for row in rows])
+
+
+def _quality(task: TaskEvidence, name: str) -> Cell:
+    arm = task.arm(name)
+    if arm is None:
+        return Cell(NOTHING)
+    kept = "" if arm.retention is None or arm.role == "teacher" else f"keeps {percent(arm.retention)}"
+    value = arm.medians.get(task.metric)
+    return Cell(_decimal(value), _joined(_between(arm.intervals.get(task.metric)), kept, by="\n"), sort=value)
+
+
+def _metric_cell(arm: ArmEvidence, metric: str) -> Cell:
+    value = arm.medians.get(metric)
+    return Cell(_decimal(value), _between(arm.intervals.get(metric)), sort=value)
+
+
+def _against_teacher(arm: ArmEvidence) -> Cell:
+    if arm.role == "teacher":
+        return Cell(NOTHING)
+    interval = arm.retention_interval
+    between = "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+    kept = "" if arm.retention is None else f"keeps {percent(arm.retention)}"
+    tested = _joined(significance(arm), f"({arm.test})" if arm.test and arm.p_value is not None else "", by=" ")
+    return Cell(kept or NOTHING, _joined(between, tested, by="\n"), sort=arm.retention)
+
+
+def _size_row(report: Report, name: str, first: str) -> list[Cell]:
+    def figure(field_name: str) -> tuple[float | None, float | None]:
+        return median_over_tasks(report, name, field_name), median_over_tasks(report, first, field_name)
+
+    weights, on_disk, latency, throughput, training = map(
+        figure, ("n_parameters", "bytes_on_disk", "latency_ms", "throughput_texts_per_s", "training_s")
+    )
+    return [
+        Cell(name),
+        _figure_cell(weights, 1e-6, "{:.1f} M", "smaller"),
+        _figure_cell(on_disk, 1e-6, "{:.1f} MB", "smaller"),
+        _figure_cell(latency, 1.0, "{:.1f} ms", "faster"),
+        _figure_cell(throughput, 1.0, "{:,.0f} texts/s", "faster", more_is_better=True),
+        Cell(duration(training[0]), sort=training[0]),
+    ]
+
+
+def _figure_cell(
+    pair: tuple[float | None, float | None], scale: float, form: str, word: str, *, more_is_better: bool = False
+) -> Cell:
+    value, reference = pair
+    if value is None:
+        return Cell(NOTHING)
+    detail = ""
+    if reference and value and value != reference:
+        ratio = value / reference if more_is_better else reference / value
+        opposite = {"smaller": "larger", "faster": "slower"}[word]
+        detail = f"{ratio:.1f}× {word}" if ratio >= 1 else f"{1 / ratio:.1f}× {opposite}"
+    return Cell(form.format(value * scale), detail, sort=value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as ``42 s``, ``3 min 05 s`` or ``1 h 20 min``; an en dash for None."""
+    if seconds is None:
+        return NOTHING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _number(value: float) -> Cell:
+    return Cell(_decimal(value), sort=value)
+
+
+def _decimal(value: float | None) -> str:
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}".replace("-", "−")
+
+
+def _between(interval: Interval | None) -> str:
+    return "" if interval is None else f"{_decimal(interval[0])} to {_decimal(interval[1])}"
+
+
+def _seeds(arm: ArmEvidence) -> str:
+    if not arm.seeds:
+        return ""
+    return f"seed {arm.seeds[0]}" if len(arm.seeds) == 1 else f"median of {len(arm.seeds)} seeds"
+
+
+def _shown_seeds(arms: Sequence[ArmEvidence]) -> str:
+    seeds = {arm.shown_seed for arm in arms if arm.shown_seed is not None}
+    return f"Of seed {seeds.pop()}." if len(seeds) == 1 else ""
+
+
+def _joined(*parts: str, by: str) -> str:
+    return by.join(part for part in parts if part)

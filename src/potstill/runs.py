@@ -1,0 +1,340 @@
+"""The run folder: what a stage leaves behind. Created once, appended to while the work goes on, finished atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import numpy as np
+
+from potstill.errors import DataError, OtherRunError, RunFolderError, StorageError
+from potstill.records import PROBLEM_TYPES, Predictions, ProblemType
+
+MANIFEST = "manifest.json"
+WORK = ".work"
+State = Literal["new", "resumed", "finished"]
+
+_REPORTED_PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "datasets", "scikit-learn", "numpy")
+
+
+@dataclass
+class RunFolder:
+    """A folder that one stage owns, in Hugging Face layout once the stage is done.
+
+    ``state`` tells what ``begin`` found: ``new``, ``resumed`` (the same work was interrupted) or ``finished`` (the same
+    work is done and can be used as it is).
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    state: State
+    _lock: IO[str] | None = None
+
+    @classmethod
+    def finished(cls, path: Path, fingerprint: str) -> RunFolder | None:
+        """The run in ``path`` if it is finished and of this fingerprint, so that nothing has to be loaded for it."""
+        found = _manifest_of(path)
+        if found is None or found["status"] != "finished" or found.get("fingerprint") != fingerprint:
+            return None
+        return cls(path, found, "finished")
+
+    @classmethod
+    def begin(cls, path: Path, *, stage: str, recipe: Mapping[str, Any], fingerprint: str) -> RunFolder:
+        """Take ``path`` for this work; raises OtherRunError or RunFolderError when it holds anything else, untouched."""
+        found = _manifest_of(path)
+        if found is None:
+            _require_unused(path)
+            run = cls(path, _new_manifest(stage, fingerprint), "new")
+            run._take(recipe)
+            return run
+        if found.get("fingerprint") != fingerprint:
+            raise OtherRunError(
+                f"{path} holds another run: its stage is {found.get('stage')!r} and its recipe or input differs",
+                do="choose another --out, or move that folder away",
+            )
+        if found["status"] == "finished":
+            return cls(path, found, "finished")
+        run = cls(path, found, "resumed")
+        run._take(recipe)
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """A finished run, to read; raises RunFolderError when ``path`` is not one."""
+        path = Path(path)
+        manifest = _manifest_of(path)
+        if manifest is None:
+            raise RunFolderError(f"{path} is not a run folder (no {MANIFEST} in it)", do="name the --out of a stage")
+        if manifest["status"] != "finished":
+            raise RunFolderError(f"the run in {path} is not finished", do="run its stage again: it resumes")
+        return cls(path, manifest, "finished")
+
+    @property
+    def work(self) -> Path:
+        """Room for checkpoints and half-done files; gone when the run is finished."""
+        return self.path / WORK
+
+    def write_manifest(self, **entries: Any) -> None:
+        """Add ``entries`` to the manifest, atomically."""
+        self.manifest.update(entries)
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def finish(self, **entries: Any) -> None:
+        """Mark the run finished; from now on it opens, and its working files are gone."""
+        self.write_manifest(status="finished", finished=_now(), **entries)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.state = "finished"
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; unfinished work can be resumed."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def predictions(self, split: str) -> Predictions:
+        """The stored predictions of ``split``; raises RunFolderError naming the splits there are."""
+        path = self.path / "predictions" / f"{split}.parquet"
+        if not path.exists():
+            there = sorted(file.stem for file in path.parent.glob("*.parquet"))
+            raise RunFolderError(
+                f"{self.path} has no predictions of split {split!r}", allowed=there or "none", do="evaluate it first"
+            )
+        return read_predictions(path)
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Metrics by split, as ``metrics.json`` has them; empty for an encoder."""
+        return read_json(self.path / "metrics.json") or {}
+
+    def history(self) -> list[dict[str, float]]:
+        """The records of training in order: losses, rates and validation metrics by step."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+    def _take(self, recipe: Mapping[str, Any]) -> None:
+        import yaml
+
+        with storage_errors(self.path):
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            write_json(self.path / MANIFEST, self.manifest)
+            write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
+
+    def _take_lock(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        lock = (self.work / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as busy:
+            lock.close()
+            raise RunFolderError(f"another process is working on {self.path}", do="wait for it or stop it") from busy
+        self._lock = lock
+
+
+def set_aside(path: Path) -> Path:
+    """Move a run that no longer fits its recipe to ``<name>.previous-<n>``, returned; nothing is deleted."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.previous-{number}")).exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is a folder that potstill made."""
+    return _manifest_of(path) is not None
+
+
+def fingerprint(*parts: Any) -> str:
+    """A sha256 over the canonical JSON of ``parts``: equal work has an equal fingerprint."""
+    canonical = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def model_fingerprint(source: str | Path) -> str:
+    """Identity of a model: its run's fingerprint, a hash of its folder's files, or its name on the hub."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(source)
+    manifest = _manifest_of(folder)
+    if manifest is not None and manifest["status"] == "finished":
+        return str(manifest["fingerprint"])
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json"))):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Store predictions as parquet: a row per text, and what all rows share in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "id": predictions.ids.astype(str),
+        "logits": list(predictions.logits.astype(np.float32)),
+        "probabilities": list(predictions.probabilities),
+        "predicted": list(predictions.predicted),
+        "n_tokens": predictions.n_tokens.astype(np.int32),
+        "truncated": predictions.truncated,
+    }
+    if predictions.targets is not None:
+        columns["target"] = list(predictions.targets)
+    shared = {
+        "label_names": list(predictions.label_names),
+        "problem_type": predictions.problem_type,
+        "elapsed_s": predictions.elapsed_s,
+        "thresholds": None if predictions.thresholds is None else predictions.thresholds.tolist(),
+    }
+    table = pa.table(columns).replace_schema_metadata({"potstill": json.dumps(shared)})
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, partial)
+        partial.replace(path)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Predictions as ``write_predictions`` stored them; probabilities and decisions are recomputed from the logits."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    metadata = (table.schema.metadata or {}).get(b"potstill")
+    if metadata is None:
+        raise DataError(f"{path} is not a predictions file of potstill")
+    shared = json.loads(metadata)
+    if shared["problem_type"] not in PROBLEM_TYPES:
+        raise DataError(f"{path}: unknown problem type", found=shared["problem_type"], allowed=PROBLEM_TYPES)
+    return Predictions(
+        ids=np.asarray(table["id"].to_pylist()),
+        logits=np.asarray(table["logits"].to_pylist(), dtype=np.float32).reshape(table.num_rows, -1),
+        label_names=tuple(shared["label_names"]),
+        problem_type=cast(ProblemType, shared["problem_type"]),
+        n_tokens=table["n_tokens"].to_numpy().astype(np.int32),
+        truncated=np.asarray(table["truncated"].to_pylist(), dtype=bool),
+        elapsed_s=float(shared["elapsed_s"]),
+        targets=_targets_of(table, shared["problem_type"]),
+        thresholds=None if shared["thresholds"] is None else np.asarray(shared["thresholds"], dtype=np.float32),
+    )
+
+
+def _targets_of(table: Any, problem_type: ProblemType) -> np.ndarray | None:
+    if "target" not in table.column_names:
+        return None
+    dtypes = {"single_label_classification": np.int64, "multi_label_classification": np.int8, "regression": np.float32}
+    return np.asarray(table["target"].to_pylist(), dtype=dtypes[problem_type])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the whole new one."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or None where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False, default=_plain) + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    partial = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk or a closed folder into a StorageError that names ``path``."""
+    try:
+        yield
+    except OSError as failure:
+        code = failure.errno
+        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageError(f"no space left while writing {path}", do="free some space and start again") from failure
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO):
+            said = os.strerror(code)
+            raise StorageError(f"{path} cannot be written ({said})", do="choose another --out") from failure
+        raise
+
+
+def parameters_on_disk(folder: Path) -> int:
+    """Bytes of the weights in a model folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages that decide the numbers."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in _REPORTED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _new_manifest(stage: str, fingerprint: str) -> dict[str, Any]:
+    return {
+        "potstill": version("potstill"),
+        "stage": stage,
+        "status": "running",
+        "started": _now(),
+        "fingerprint": fingerprint,
+        "versions": versions(),
+    }
+
+
+def _manifest_of(path: Path) -> dict[str, Any] | None:
+    """The manifest in ``path``, or None when potstill did not make that folder."""
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return manifest if isinstance(manifest, dict) and {"potstill", "stage", "status"} <= manifest.keys() else None
+
+
+def _require_unused(path: Path) -> None:
+    if path.is_file():
+        raise RunFolderError(f"{path} is a file", do="choose another --out")
+    if path.is_dir():
+        others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name != WORK)
+        if others:
+            raise RunFolderError(
+                f"{path} is not empty and was not made by potstill",
+                found=", ".join(others[:3]) + (" …" if len(others) > 3 else ""),
+                do="choose an empty or new folder; nothing was changed",
+            )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

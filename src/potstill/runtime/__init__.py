@@ -1,0 +1,1 @@
+"""Predictors: everything that turns texts into predictions."""

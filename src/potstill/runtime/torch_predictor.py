@@ -1,0 +1,150 @@
+"""A fine-tuned transformers model behind the ``Predictor`` protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from potstill.data.batches import pad_rows
+from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.errors import ModelError
+from potstill.models.teacher import (
+    check_vocabulary_fits,
+    longest_input,
+    open_classifier,
+    resolve_model,
+    select_inputs,
+)
+from potstill.records import Predictions, ProblemType, Text
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The precisions a model can be run in, by name."""
+
+
+class TorchPredictor:
+    """Classifies texts with a torch model; results come in the order of the texts, whatever order they were run in.
+
+    Texts are sorted by length inside, so that little is padded; neither padding nor the company of other texts changes
+    a logit by more than rounding. Texts longer than ``max_length`` tokens are cut and marked as truncated.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: TextTokenizer,
+        label_names: Sequence[str],
+        problem_type: ProblemType,
+        max_length: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take."""
+        if len(label_names) != model.config.num_labels:
+            raise ModelError(
+                f"the model has {model.config.num_labels} outputs, which is not the number of labels",
+                found=list(label_names),
+            )
+        if batch_size < 1:
+            raise ModelError("texts are run in batches of at least one", found=batch_size)
+        check_vocabulary_fits(model, tokenizer)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.label_names = tuple(label_names)
+        self.problem_type: ProblemType = problem_type
+        self.max_length = _checked_length(max_length, min(longest_input(model), tokenizer.max_length))
+        self.batch_size = batch_size
+
+    @classmethod
+    def open(
+        cls,
+        run_folder: str | Path,
+        *,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> TorchPredictor:
+        """Open a finished run folder, or any classifier in Hugging Face layout, with the labels of its configuration.
+
+        ``dtype`` is a name of ``DTYPES``. Raises ``ModelError`` for pickles, for heads that are not a classifier's and
+        for any tensor the checkpoint does not hold.
+        """
+        if dtype not in DTYPES:
+            raise ModelError("there is no such precision to run a model in", found=dtype, allowed=tuple(DTYPES))
+        folder = resolve_model(run_folder)
+        tokenizer = TextTokenizer.open(folder)
+        model = open_classifier(folder).to(device=torch.device(device), dtype=DTYPES[dtype])
+        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size)
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the model, those that are shared counted once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def predict(self, texts: Sequence[Text]) -> Predictions:
+        """Predictions for ``texts`` in their order, ``ids`` counting from 0.
+
+        The model is in evaluation mode meanwhile and is left as it was found. The time includes tokenisation, and on a
+        GPU everything that was queued.
+        """
+        started = time.perf_counter()
+        encoded = self.tokenizer.encode(texts, self.max_length)
+        logits = self._logits(encoded)
+        elapsed_s = time.perf_counter() - started
+        return Predictions(
+            ids=np.arange(len(encoded)).astype(str),
+            logits=logits,
+            label_names=self.label_names,
+            problem_type=self.problem_type,
+            n_tokens=np.asarray(encoded.n_tokens, dtype=np.int32),
+            truncated=np.asarray(encoded.truncated, dtype=bool),
+            elapsed_s=elapsed_s,
+        )
+
+    def _logits(self, encoded: EncodedTexts) -> np.ndarray:
+        """``(n, k)`` float32, run longest first so that memory runs out at once or never."""
+        logits = np.empty((len(encoded), len(self.label_names)), dtype=np.float32)
+        longest_first = np.argsort(-np.asarray(encoded.lengths, dtype=np.int64), kind="stable")
+        with _evaluating(self.model), torch.inference_mode():
+            for start in range(0, len(encoded), self.batch_size):
+                rows = longest_first[start : start + self.batch_size]
+                # Copying to the processor waits for the device, so the time taken is the time the work took.
+                logits[rows] = self._batch_logits(encoded, rows).float().cpu().numpy()
+        return logits
+
+    def _batch_logits(self, encoded: EncodedTexts, rows: np.ndarray) -> torch.Tensor:
+        padded = pad_rows(encoded, rows, self.tokenizer.pad_id)
+        # Padding to a round width may go past the last position of a model; what is cut off here is padding only.
+        width = self.model.config.max_position_embeddings
+        batch = {name: torch.from_numpy(array[:, :width]).to(self.model.device) for name, array in padded.items()}
+        logits: torch.Tensor = self.model(**select_inputs(self.model, batch)).logits
+        return logits
+
+
+def _checked_length(max_length: int | None, longest: int) -> int:
+    if max_length is None:
+        return longest
+    if not 1 <= max_length <= longest:
+        raise ModelError(
+            "the model cannot take texts of this length",
+            found=max_length,
+            allowed=f"1 to {longest} tokens",
+            do="lower max_length",
+        )
+    return max_length
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

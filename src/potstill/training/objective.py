@@ -1,0 +1,34 @@
+"""What training asks of an objective: named sums and how many units each was summed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+"""Padded tensors by name: ``input_ids`` and ``attention_mask`` ``(batch, length)``, ``labels``, ``token_type_ids``."""
+
+
+class Objective(Protocol):
+    """A weighted sum of terms, each a mean over its own units (tokens or examples).
+
+    An objective returns *sums*, and says separately how many units a batch holds. The trainer adds the sums of all
+    the micro-batches of one optimiser step and divides once, so that neither accumulation nor the number of processes
+    changes the result: the loss is ``Σ_t weights[t] · Σ_batches terms[t] / Σ_batches counts[t]``.
+    """
+
+    weights: Mapping[str, float]
+    """α of each term; a term of weight 0 is neither computed nor returned."""
+
+    modules: nn.ModuleDict | None
+    """Trainable parts that belong to the loss and not to the student (a projection between widths), or None."""
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Units of each term in ``batch``, read off the batch alone."""
+        ...
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The sum of each term over its units: scalar tensors, differentiable."""
+        ...

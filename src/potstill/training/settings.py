@@ -1,0 +1,69 @@
+"""How parameters move, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the trainer is told. Rates are per optimiser step; shares are of all optimiser steps.
+
+    A step is one update of the parameters: ``accumulation`` batches of ``batch_size`` rows on each process.
+    ``evaluate_steps`` None evaluates at the end of every epoch. ``patience`` counts evaluations without improvement.
+    ``keep`` "best" restores the weights of the best evaluation, which then needs ``metric`` (a key that ``validate``
+    returns); "last" keeps those of the last step.
+    """
+
+    learning_rate: float
+    batch_size: int
+    epochs: float
+    seed: int
+    accumulation: int = 1
+    max_steps: int | None = None
+    warmup: float = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    precision: Precision = "auto"
+    evaluate_steps: int | None = None
+    patience: int | None = None
+    keep: Literal["best", "last"] = "last"
+    metric: str | None = None
+    greater_is_better: bool = True
+    checkpoint_steps: int | None = None
+    checkpoint_s: float = 120.0
+    report_to: Sequence[str] = ("tensorboard",)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], **others: Any) -> TrainingSettings:
+        """Settings from those of ``values`` that bear a setting's name, with ``others`` over them."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names} | others)
+
+
+def training_device() -> torch.device:
+    """Where this process trains: its own GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
+    """The arithmetic behind ``auto``: bf16 where the processor has instructions for it, else float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if fast else "fp32"

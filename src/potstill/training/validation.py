@@ -1,0 +1,39 @@
+"""Validation by sums and counts: nothing is kept but two numbers a term, however large the set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from potstill.training.objective import Batch
+from potstill.training.settings import Precision, resolve_precision
+
+Diagnostics = Callable[[nn.Module, Batch], Mapping[str, tuple[Tensor | float, Tensor | float]]]
+"""``(model, batch)`` → by name, a sum and the number of units it was taken over."""
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def mean_diagnostics(
+    diagnostics: Diagnostics,
+    model: nn.Module,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    device: torch.device,
+    precision: Precision,
+) -> dict[str, float]:
+    """The mean of each diagnostic over all units of all batches, in the arithmetic of training."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, float] = defaultdict(float)
+    dtype = _AUTOCAST.get(resolve_precision(precision))
+    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        for batch in batches:
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            for name, (total, count) in diagnostics(model, tensors).items():
+                sums[name] += float(total)
+                counts[name] += float(count)
+    return {name: sums[name] / max(counts[name], 1.0) for name in sums}

@@ -1,0 +1,111 @@
+"""Corpora: what they give, skip and cut, worked by hand, and a stream against the same file in memory."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.data.corpora import KNOWN, _taken, load_corpus
+from potstill.errors import DataError
+
+WriteFile = Callable[[str, str | bytes], Path]
+
+
+def test_empty_lines_are_skipped_and_counted(write_file: WriteFile) -> None:
+    corpus = load_corpus(write_file("a.txt", "one\n\n  two \n \n"))
+    assert list(corpus) == list(corpus) == ["one", "two"]
+    assert (len(corpus), corpus.n_characters, corpus.name) == (2, 6, "a.txt")
+    assert "2 empty rows skipped" in corpus.notes
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "a.csv"])
+def test_a_stream_gives_the_texts_of_the_file(write_file: WriteFile, name: str) -> None:
+    content = {
+        "a.txt": b"one\n\ntwo\n",
+        "a.txt.gz": gzip.compress(b"one\n\ntwo\n"),
+        "a.jsonl": b'{"text": "one"}\n{"text": null}\n{"text": "two"}\n',
+        "a.csv": b'text,x\none,1\n"",2\ntwo,3\n',
+    }[name]
+    path = write_file(name, content)
+    stream = load_corpus(path, streaming=True)
+    assert list(stream) == list(stream) == list(load_corpus(path)) == ["one", "two"]
+    with pytest.raises(TypeError, match="no length"):
+        len(stream)
+
+
+def test_a_stream_needs_memory_for_its_buffers_only(write_file: WriteFile) -> None:
+    path = write_file("a.txt", "a line of text to read\n" * 400_000)
+    tracemalloc.start()
+    n = sum(1 for _ in load_corpus(path, streaming=True))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n == 400_000
+    assert peak < path.stat().st_size / 4
+
+
+@given(st.lists(st.text(alphabet="ab \n", max_size=20)), st.integers(1, 60))
+def test_a_limit_takes_whole_words_from_the_front(texts: list[str], limit: int) -> None:
+    taken = list(_taken(texts, limit))
+    everything = [text.strip() for text in texts if text.strip()]
+    assert sum(map(len, taken)) <= limit
+    assert taken[:-1] == everything[: len(taken)][:-1]
+    assert all(whole.startswith(part) for part, whole in zip(taken, everything, strict=False))
+    if sum(map(len, everything)) <= limit:
+        assert taken == everything
+
+
+def test_the_fingerprint_follows_the_texts_and_not_the_file(write_file: WriteFile) -> None:
+    first, same, other = (
+        write_file(name, text) for name, text in [("a.txt", "x\n"), ("b.txt", "\nx\n"), ("c.txt", "y\n")]
+    )
+    assert load_corpus(first).fingerprint == load_corpus(same).fingerprint != load_corpus(other).fingerprint
+
+
+def test_a_streams_fingerprint_follows_the_state_of_the_file(write_file: WriteFile) -> None:
+    path = write_file("a.txt", "x\n")
+    before = load_corpus(path, streaming=True).fingerprint
+    assert load_corpus(path, streaming=True).fingerprint == before
+    write_file("a.txt", "xy\n")
+    assert load_corpus(path, streaming=True).fingerprint != before
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "texts\na\n", r"no column 'text'.*did you mean 'texts'"),
+        ("a.jsonl", '{"text": 1}\n', r"column 'text' is no text"),
+        ("a.txt", b"fine\nb\xe4d\n", r"not UTF-8 at byte 6, line 2"),
+        ("a.txt", "", "is empty"),
+    ],
+)
+def test_a_bad_corpus_is_refused(
+    write_file: WriteFile, name: str, content: str | bytes, said: str, streaming: bool
+) -> None:
+    path = write_file(name, content)
+    with pytest.raises(DataError, match=said):
+        list(load_corpus(path, streaming=streaming))
+
+
+def test_a_corpus_without_text_or_without_a_copy_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no text"):
+        load_corpus(write_file("a.txt", "\n\n"))
+    with pytest.raises(DataError, match=r"wikitext-2 has no copy below .*train.txt.gz is missing"):
+        load_corpus("wikitext-2", data_dir=tmp_path)
+    with pytest.raises(DataError, match="the hub has no copy of the corpus novels"):
+        load_corpus("novels")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_texts"), [("wikitext-2", 23767), ("imdb-unsupervised", 50_000), ("novels", 100)])
+def test_known_corpora_have_their_texts(name: str, n_texts: int, data_dir: Path) -> None:
+    """50,000 and 100 from the README; 23,767 counted with ``zcat train.txt.gz | grep -c '[^ ]'``."""
+    assert name in KNOWN
+    assert len(load_corpus(name, data_dir=data_dir)) == n_texts

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from potstill.report.sentences import mean_retention, rising_loss, truncation, verdict
+
+
+def test_verdict_says_the_mean_of_what_was_kept_and_where_it_was_least(report):
+    kept = [task.arm("student").medians[task.metric] / task.teacher.medians[task.metric] for task in report.tasks]
+    assert f"kept {100 * sum(kept) / 3:.1f}% of its teacher's quality on average over 3 tasks" in verdict(report)
+    assert f"(least on cola: {100 * kept[0]:.1f}%)" in verdict(report)
+
+
+def test_verdict_compares_size_and_speed_with_the_teacher(report):
+    # by hand: 1 - 17.39 / 22.714 = 23.4%; 8.9 / 4.7 = 1.9
+    assert "with 23.4% fewer parameters and 1.9 times the speed on a single text." in verdict(report)
+
+
+def test_verdict_names_the_tasks_where_chance_may_explain_the_difference(report):
+    assert verdict(report).endswith("On sst2 the difference from the teacher may be chance (p ≥ 0.05).")
+
+
+def test_verdict_says_so_when_a_baseline_kept_more(small_report, change_arm):
+    better = change_arm(small_report, "student, not distilled", retention=0.97)
+    points = 97 - 100 * mean_retention(small_report, "student")
+    assert f"“student, not distilled” kept {points:.1f} points more: distillation did not pay here." in verdict(better)
+
+
+def test_verdict_says_so_when_a_baseline_kept_as_much(small_report, change_arm):
+    same = change_arm(small_report, "student, random", retention=mean_retention(small_report, "student"))
+    assert "distillation added nothing here" in verdict(same)
+
+
+def test_verdict_of_a_student_larger_and_slower_than_its_teacher_is_not_flattering(small_report, change_arm):
+    larger = change_arm(small_report, "student", n_parameters=45_428_000, latency_ms=17.8)
+    assert "100.0% more parameters and 0.5 times the speed" in verdict(larger)
+
+
+def test_verdict_without_student_test_or_retention_claims_nothing(small_report, change_arm):
+    task = small_report.tasks[0]
+    alone = replace(small_report, tasks=[replace(task, arms=[task.teacher])])
+    assert verdict(alone).startswith("No student was measured")
+    assert verdict(replace(small_report, tasks=[])).startswith("No student was measured")
+    assert "was not tested" in verdict(change_arm(small_report, "student", p_value=None))
+    assert "no share of the teacher's quality" in verdict(change_arm(small_report, "student", retention=None))
+
+
+@pytest.mark.parametrize(
+    ("losses", "warns"),
+    [([0.5, 0.4, 0.3], False), ([0.5, 0.3, 0.4], True), ([0.5, 0.3, 0.302], False), ([0.3], False), ([], False)],
+    ids=["falling", "rising", "rising by less than 1%", "one point", "none"],
+)
+def test_rising_validation_loss_is_warned_of(losses, warns):
+    history = [{"epoch": epoch, "eval_loss": loss} for epoch, loss in enumerate(losses, start=1)]
+    assert (rising_loss(history) is not None) is warns
+
+
+def test_the_warning_tells_both_losses_and_both_epochs():
+    history = [{"epoch": 1, "eval_loss": 0.31}, {"epoch": 2, "eval_loss": 0.45}, {"epoch": 2, "loss": 0.1}]
+    assert rising_loss(history).startswith("Validation loss rose from 0.310 (epoch 1) to 0.450 (epoch 2)")
+
+
+def test_truncation_is_told_for_each_share(small_report, change_arm):
+    task = small_report.tasks[0]
+    assert truncation(task) == "2.1% of the texts of validation were cut at the models' maximum length."
+    unequal = change_arm(small_report, "teacher", truncated_share=0.0).tasks[0]
+    assert "0.0% for teacher, 2.1% for student, student, not distilled and student, random" in truncation(unequal)
+    none_cut = replace(task, arms=[replace(arm, truncated_share=0.0) for arm in task.arms])
+    assert truncation(none_cut) == "No text of validation was longer than the models take."
+    unknown = replace(task, arms=[replace(arm, truncated_share=None) for arm in task.arms])
+    assert "not recorded" in truncation(unknown)

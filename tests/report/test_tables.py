@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from potstill.report import tables
+
+
+def test_retention_table_has_a_row_per_task_and_the_mean_last(report):
+    table = tables.retention_table(report)
+    assert [row[0].text for row in table.rows] == ["cola", "sst2", "docstrings", "mean retention"]
+    assert table.columns == ["task", "teacher", "student", "student, not distilled", "student, random"]
+    assert table.rows[-1][1].text == "100.0%"
+    assert (table.rows[0][2].text, table.rows[0][2].detail) == ("0.391", "0.358 to 0.420\nkeeps 84.6%")
+
+
+def test_an_arm_missing_on_one_task_leaves_its_cell_empty(report):
+    task = report.tasks[0]
+    fewer = replace(report, tasks=[replace(task, arms=task.arms[:2]), *report.tasks[1:]])
+    assert [cell.text for cell in tables.retention_table(fewer).rows[0]] == ["cola", "0.462", "0.391", "–", "–"]
+
+
+def test_size_table_compares_with_the_teacher(report):
+    table = tables.size_table(report)
+    student = table.rows[1]
+    assert [cell.text for cell in student] == ["student", "17.4 M", "69.6 MB", "4.7 ms", "301 texts/s", "3 min 53 s"]
+    assert [cell.detail for cell in student[1:5]] == ["1.3× smaller", "1.3× smaller", "1.9× faster", "1.8× faster"]
+    assert all(cell.detail == "" for cell in table.rows[0])
+
+
+def test_a_slower_student_is_called_slower(small_report, change_arm):
+    slower = tables.size_table(change_arm(small_report, "student", latency_ms=17.8, n_parameters=45_428_000))
+    assert [cell.detail for cell in slower.rows[1]][1:4:2] == ["2.0× larger", "2.0× slower"]
+
+
+def test_an_undefined_metric_is_shown_as_nothing(small_report, change_arm):
+    undefined = change_arm(small_report, "student", medians={"matthews_corrcoef": math.nan})
+    assert tables.retention_table(undefined).rows[0][2].text == "–"
+
+
+def test_metrics_table_puts_the_primary_metric_first(report):
+    table = tables.metrics_table(report.tasks[2])
+    assert table.columns[:3] == ["model", "f1_macro", "accuracy"]
+    assert table.rows[1][-1].text == "keeps 97.1%"
+    assert "p < 0.001 (paired bootstrap)" in table.rows[1][-1].detail
+
+
+def test_per_class_table_holds_every_label_and_every_arm(report):
+    table = tables.per_class_table(report.tasks[2])
+    assert [row[0].text for row in table.rows] == list(report.tasks[2].label_names)
+    assert sum(row[1].sort for row in table.rows) == report.tasks[2].rows["validation"]
+    assert [column for column in table.columns if column.startswith("F1")] == [
+        f"F1, {arm.name}" for arm in report.tasks[2].arms
+    ]
+
+
+def test_split_table_prints_rows_and_shares_as_counted(small_report):
+    # 37.5 / 12.5 / 50 must not pass for 60 / 20 / 20
+    task = replace(small_report.tasks[0], rows={"train": 375, "validation": 125, "test": 500}, rows_per_label={})
+    cells = [[cell.text for cell in row] for row in tables.split_table(task).rows]
+    assert cells == [["train", "375", "37.5%"], ["validation", "125", "12.5%"], ["test", "500", "50.0%"]]
+
+
+def test_tables_of_nothing_are_none(small_report):
+    task = replace(
+        small_report.tasks[0], rows={}, arms=[replace(arm, per_class=()) for arm in small_report.tasks[0].arms]
+    )
+    assert (tables.split_table(task), tables.per_class_table(task), tables.mapping_table([])) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "–"), (4.23, "4.2 s"), (59.4, "59 s"), (59.7, "1 min 00 s"), (3599.6, "1 h 00 min"), (4805, "1 h 20 min")],
+)
+def test_durations_are_in_the_unit_a_person_would_use(seconds, words):
+    assert tables.duration(seconds) == words
