@@ -149,8 +149,13 @@ class TaskSection(Section):
 
     name: str = Field(description="A task of the catalogue, or a name of your own together with files.")
     files: str | dict[str, str] | None = Field(None, description="Your own file, or files by split.")
-    text_columns: tuple[str, ...] | None = Field(None, description="Column of the text, or of the two texts of a pair.")
-    label_columns: tuple[str, ...] | None = Field(None, description="Column of the label; several for many labels.")
+    text_columns: tuple[str, ...] | None = Field(
+        None, description="Column of the text, or of the two texts of a pair; text if absent."
+    )
+    join: Literal["pair", "sep"] = Field("pair", description="Two columns as a pair, or as one text joined by [SEP].")
+    label_columns: tuple[str, ...] | None = Field(
+        None, description="Column of the label, or of many labels; label if absent."
+    )
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
     label_names: tuple[str, ...] | None = Field(
         None, description="Names of the labels in order; from the data if absent."

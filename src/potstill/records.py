@@ -44,7 +44,7 @@ class Predictions:
     logits: ``(n, k)`` float32, before the activation; ``k`` is 1 for regression.
     label_names: the ``k`` names, in the order of the columns.
     problem_type: decides the activation (softmax, sigmoid, none) and the shape of ``targets``.
-    targets: ``(n,)`` int64 for one label, ``(n, k)`` int8 of 0/1 for many, ``(n,)`` float32 for regression; None if unknown.
+    targets: ``(n,)`` int64 for one label, ``(n, k)`` int8 of 0/1 for many, ``(n,)`` float32 for regression, or None.
     n_tokens: ``(n,)`` int32, tokens per text before truncation, special tokens included.
     truncated: ``(n,)`` bool, texts longer than the model takes.
     elapsed_s: wall time of the prediction in seconds, tokenisation included.

@@ -52,7 +52,7 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: Path, *, stage: str, recipe: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Take ``path`` for this work; raises OtherRunError or RunFolderError when it holds anything else, untouched."""
+        """Take ``path`` for this work; OtherRunError or RunFolderError when it holds anything else, left untouched."""
         found = _manifest_of(path)
         if found is None:
             _require_unused(path)

@@ -173,7 +173,7 @@ def test_kl_never_sees_padding(
         learnt = torch.log_softmax(student(**inputs_of(batch)).logits, dim=-1)
     per_token = (taught.exp() * (taught - learnt)).sum(dim=-1)
     text = batch["attention_mask"].bool()
-    found = float(objective(student, batch)["kl"])
+    found = float(objective(student, batch)["kl"].detach())
     assert found == pytest.approx(float(per_token[text].sum()), rel=1e-4)
     assert found != pytest.approx(float(per_token.sum()), rel=1e-2)
 
@@ -275,7 +275,7 @@ def test_hidden_mse_of_equal_widths_compares_the_named_layers_without_a_projecti
     taught = teacher(**inputs_of(batch, "token_type_ids"), output_hidden_states=True).hidden_states
     learnt = student(**inputs_of(batch), output_hidden_states=True).hidden_states
     keep = batch["attention_mask"].bool()
-    expected = sum(float(nn.functional.mse_loss(learnt[s][keep], taught[t][keep])) for s, t in PAIRS)
+    expected = sum(nn.functional.mse_loss(learnt[s][keep], taught[t][keep]).item() for s, t in PAIRS)
     assert means(objective, student, batch)["hidden_mse"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -308,6 +308,17 @@ def test_projections_depend_on_their_seed_alone_and_disturb_no_other_draw(teache
     assert not torch.equal(draw(6), first)
 
 
+def test_one_objective_serves_several_students(
+    teacher: BertForMaskedLM, student: DistilBertForMaskedLM, batch: dict[str, Tensor]
+) -> None:
+    objective = DistillationObjective(teacher, {"kl": 1.0, "mlm": 1.0})
+    other = copy.deepcopy(teacher)
+    first, second = means(objective, student, batch), means(objective, other, batch)
+    assert second == means(DistillationObjective(teacher, {"kl": 1.0, "mlm": 1.0}), other, batch)
+    assert second["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert first["kl"] > 0.1
+
+
 def test_diagnostics_equal_what_the_whole_models_say(
     teacher: BertForMaskedLM, student: DistilBertForMaskedLM, batch: dict[str, Tensor]
 ) -> None:
@@ -318,10 +329,10 @@ def test_diagnostics_equal_what_the_whole_models_say(
     learnt = student(**inputs_of(batch), labels=batch["labels"])
     first_choice = learnt.logits[masked].argmax(dim=-1)
     assert set(found) == {"cosine", "mlm", "mlm_accuracy", "agreement"}
-    assert found["mlm"] == (pytest.approx(4 * float(learnt.loss), rel=1e-4), 4.0)
+    assert found["mlm"] == (pytest.approx(4 * learnt.loss.item(), rel=1e-4), 4.0)
     assert found["agreement"] == (float((first_choice == taught).sum()), 4.0)
     assert found["mlm_accuracy"] == (float((first_choice == batch["labels"][masked]).sum()), 4.0)
-    assert found["cosine"] == (pytest.approx(float(objective(student, batch)["cosine"]), rel=1e-5), 28.0)
+    assert found["cosine"] == (pytest.approx(objective(student, batch)["cosine"].item(), rel=1e-5), 28.0)
 
 
 @pytest.mark.parametrize("kl_positions", ["attended", "masked"])
@@ -331,7 +342,7 @@ def test_a_batch_without_masked_tokens_adds_zero(
     objective = DistillationObjective(teacher, {"kl": 1.0, "mlm": 1.0}, kl_positions=kl_positions)
     unmasked = {**batch, "labels": torch.full_like(batch["labels"], -100)}
     assert objective.counts(unmasked)["mlm"] == 0
-    assert float(objective(student, unmasked)["mlm"]) == 0.0
+    assert objective(student, unmasked)["mlm"].item() == 0.0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(objective, student, unmasked).values())
 
 
@@ -345,7 +356,7 @@ def test_bfloat16_autocast_stays_close_to_float32(teacher: BertForMaskedLM, batc
     assert {total.dtype for total in terms.values()} == {torch.float32}
     torch.stack(list(terms.values())).sum().backward()
     counts = objective.counts(batch)
-    found = {name: float(total) / counts[name] for name, total in terms.items()}
+    found = {name: total.item() / counts[name] for name, total in terms.items()}
     assert found == pytest.approx(expected, rel=0.05)
 
 
@@ -357,9 +368,9 @@ def test_reverse_kl_is_another_number(
     keep = batch["attention_mask"].bool()
     taught = torch.log_softmax(teacher(**inputs_of(batch, "token_type_ids")).logits[keep], dim=-1)
     learnt = torch.log_softmax(student(**inputs_of(batch)).logits[keep], dim=-1)
-    expected = float((learnt.exp() * (learnt - taught)).sum())
-    assert float(reverse(student, batch)["kl"]) == pytest.approx(expected, rel=1e-4)
-    assert float(forward(student, batch)["kl"]) != pytest.approx(expected, rel=1e-2)
+    expected = (learnt.exp() * (learnt - taught)).sum().item()
+    assert reverse(student, batch)["kl"].item() == pytest.approx(expected, rel=1e-4)
+    assert forward(student, batch)["kl"].item() != pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize(

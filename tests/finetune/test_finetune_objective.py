@@ -183,7 +183,7 @@ def test_teacher_stays_frozen_and_in_evaluation_mode() -> None:
     student, teacher, batch = build_student(SINGLE), build_teacher(SINGLE), build_batch(SINGLE)
     objective = TaskDistillationObjective(teacher, SINGLE)
     student.train()
-    before = float(mean(objective, student, batch))
+    before = mean(objective, student, batch).item()
     teacher.train()  # with dropout 0.1 the soft term would move
     loss = mean(objective, student, batch)
     loss.backward()
@@ -196,11 +196,11 @@ def test_teacher_stays_frozen_and_in_evaluation_mode() -> None:
 def test_teacher_gets_token_types_that_the_student_does_not_take() -> None:
     student, teacher, batch = build_student(SINGLE), build_teacher(SINGLE), build_batch(SINGLE)
     objective = TaskDistillationObjective(teacher, SINGLE, alpha=1.0)
-    fed = float(objective(student, batch)["soft"])
+    fed = objective(student, batch)["soft"].item()
     taught = logits_of(teacher, batch, "token_type_ids")
     assert fed == pytest.approx(float(soft_loss(logits_of(student, batch), taught, SINGLE, 2.0)), rel=1e-4)
     starved = {name: tensor for name, tensor in batch.items() if name != "token_type_ids"}
-    assert fed != pytest.approx(float(objective(student, starved)["soft"]), rel=1e-3)
+    assert fed != pytest.approx(objective(student, starved)["soft"].item(), rel=1e-3)
 
 
 @every_problem
@@ -218,7 +218,7 @@ def test_diagnostics_are_the_terms_and_their_counts() -> None:
     student, batch = build_student(MULTI), build_batch(MULTI)
     objective = TaskDistillationObjective(build_teacher(MULTI), MULTI)
     terms = objective(student, batch)
-    expected = {name: (pytest.approx(float(total)), 4.0) for name, total in terms.items()}
+    expected = {name: (pytest.approx(total.item()), 4.0) for name, total in terms.items()}
     assert objective.diagnostics(student, batch) == expected
 
 

@@ -71,3 +71,12 @@ def test_truncation_is_told_for_each_share(small_report, change_arm):
     assert truncation(none_cut) == "No text of validation was longer than the models take."
     unknown = replace(task, arms=[replace(arm, truncated_share=None) for arm in task.arms])
     assert "not recorded" in truncation(unknown)
+
+
+def test_a_baseline_measured_on_fewer_tasks_is_not_averaged_beside_the_others(report):
+    # without the hardest task its mean would be the best of all
+    first = report.tasks[0]
+    fewer = [arm for arm in first.arms if arm.name != "student, random"]
+    uneven = replace(report, tasks=[replace(first, arms=fewer), *report.tasks[1:]])
+    assert mean_retention(uneven, "student, random") is None
+    assert "the best baseline, “student, not distilled”" in verdict(uneven)

@@ -14,7 +14,7 @@ from potstill.data.tokens import TextTokenizer
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are chosen for masking: share of the maskable ones, smoothing of their counts, whole words or pieces."""
+    """How tokens are chosen for masking: share of the maskable ones, smoothing of their counts, whole words or not."""
 
     share: float = 0.15
     smoothing: float = 0.7
@@ -78,7 +78,7 @@ class LabelledTexts:
 
 
 def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers for training and for validation, drawn at random: ``share`` of the rows, at least 1, at most ``most``."""
+    """Rows for training and for validation, drawn at random: ``share`` of them for the latter, from 1 to ``most``."""
     order = np.random.default_rng(seed).permutation(n_rows)
     held = min(max(1, round(share * n_rows)), most, n_rows - 1)
     return np.sort(order[held:]), np.sort(order[:held])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 
 from torch import nn
 from transformers import PreTrainedModel

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from potstill.data.catalogue import Task, custom_task, get_task
+from potstill.data.catalogue import Task, get_task
+from potstill.data.custom import custom_task
 from potstill.data.tasks import Split, TaskData, load_task
-from potstill.errors import DataError, RunFolderError
+from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import compute_metrics
 from potstill.evaluate.retention import Comparison, compare_arms
+from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
 from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
@@ -36,18 +38,14 @@ def _task(section: TaskSection) -> Task:
     if section.files is None:
         task = get_task(section.name)
         return task if section.cleaning is None else replace(task, cleaning=section.cleaning)
-    if section.text_columns is None or section.label_columns is None:
-        raise DataError(
-            f"task {section.name!r} has files of its own and needs text_columns and label_columns",
-            do="name the columns, for example text_columns: [text] and label_columns: [label]",
-        )
     return custom_task(
         section.name,
         section.files,
-        text_columns=section.text_columns,
-        label_columns=section.label_columns,
+        text_columns=section.text_columns or "text",
+        label_columns=section.label_columns or "label",
         problem_type=section.problem_type,
         label_names=section.label_names,
+        join=section.join,
         cleaning=section.cleaning or (),
     )
 
@@ -62,7 +60,8 @@ def store_predictions(folder: Path, split: str, predictions: Predictions) -> dic
     write_predictions(folder / "predictions" / f"{split}.parquet", predictions)
     metrics = compute_metrics(predictions)
     path = folder / "metrics.json"
-    write_json(path, (read_json(path) or {}) | {split: metrics})
+    defined = {name: number_or_none(value) for name, value in metrics.items()}
+    write_json(path, (read_json(path) or {}) | {split: defined})
     return metrics
 
 
@@ -92,8 +91,8 @@ def evaluate_run(
 def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = None, resamples: int = 1000) -> Comparison:
     """The arms held against the first of them, on the predictions they stored; an arm is one run per seed.
 
-    Raises RunFolderError for a run without predictions of the reported split, DataError for arms that were measured on
-    different rows or with different numbers of seeds.
+    Raises RunFolderError for a run without predictions of the reported split, DataError for arms measured on different
+    rows, CheckError for different numbers of seeds.
     """
     runs = {name: [RunFolder.open(path) for path in paths] for name, paths in arms.items()}
     first = next(iter(runs.values()))[0].manifest

@@ -167,7 +167,7 @@ def _mean_loss(predictions: Any) -> float:
 
 def _predictor(job: FinetuneJob, model: nn.Module, data: TaskData, texts: TextTokenizer) -> TorchPredictor:
     return TorchPredictor(
-        model,  # type: ignore[arg-type]  # the trainer hands back the PreTrainedModel it was given
+        model,
         texts,
         data.task.label_names,
         data.task.problem_type,

@@ -97,9 +97,9 @@ def _fit(
     section, corpus = job.pretrain, job.corpus
     masking = Masking(**section.masking.model_dump())
     train_rows, held_rows = hold_out(len(blocks), corpus.validation_share, corpus.validation_blocks, seed=0)
-    shared = {"batch_size": section.batch_size}
-    train = MaskedBlocks(blocks, blocks.token_counts, train_rows, texts, masking, seed=job.seed, **shared)
-    held = MaskedBlocks(blocks, blocks.token_counts, held_rows, texts, masking, seed=0, shuffle=False, **shared)
+    size = section.batch_size
+    train = MaskedBlocks(blocks, blocks.token_counts, train_rows, texts, masking, batch_size=size, seed=job.seed)
+    held = MaskedBlocks(blocks, blocks.token_counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
     objective = MaskedLMObjective()
     device = training_device()
 

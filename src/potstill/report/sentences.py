@@ -24,9 +24,9 @@ def verdict(report: Report) -> str:
 
 
 def mean_retention(report: Report, arm_name: str) -> float | None:
-    """Plain mean of an arm's retention over the tasks where it is known, or None."""
+    """Plain mean of an arm's retention over all tasks; None where one is missing, for arms must be held alike."""
     known = [arm.retention for _, arm in report.arms_named(arm_name) if arm.retention is not None]
-    return fmean(known) if known else None
+    return fmean(known) if known and len(known) == len(report.tasks) else None
 
 
 def median_over_tasks(report: Report, arm_name: str, field_name: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 from potstill.data.catalogue import CATALOGUE
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.records import Predictions
-from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, Role, TaskEvidence
+from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
 from potstill.runs import RunFolder, parameters_on_disk, read_json, versions
@@ -97,11 +97,12 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
     split = first.manifest["report_split"]
     predictions = first.predictions(split)
     by_seed = [run.metrics()[split] for run in runs]
+    single = predictions.problem_type == "single_label_classification"
     best = first.manifest["best"]
     return {
         "seeds": [_seed(run) for run in runs],
         "metrics": {name: [metrics[name] for metrics in by_seed] for name in by_seed[0]},
-        "confusion": [] if predictions.problem_type == "regression" else confusion(predictions).tolist(),
+        "confusion": confusion(predictions).tolist() if single else [],
         "shown_seed": _seed(first),
         "per_class": [] if predictions.problem_type == "regression" else per_class(predictions),
         "history": first.history(),
@@ -125,9 +126,10 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
     facts, metric = comparison["arms"][arm], comparison["metric"]
     change, rows = facts["changes"].get(metric), facts["rows"]
     retained = change["retention"] if change else None
+    intervals = {name: _bounds(summary["interval"]) for name, summary in facts["metrics"].items()}
     return {
         "medians": {name: summary["median"] for name, summary in facts["metrics"].items()},
-        "intervals": {name: _bounds(summary["interval"]) for name, summary in facts["metrics"].items()},
+        "intervals": {name: bounds for name, bounds in intervals.items() if bounds is not None},
         "retention": 1.0 if arm == comparison["reference"] else (retained["value"] if retained else None),
         "retention_interval": _bounds(retained) if retained else None,
         "p_value": change["p_value"] if change else None,
@@ -136,11 +138,13 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
     }
 
 
-def _bounds(interval: Mapping[str, float]) -> Interval:
-    return interval["low"], interval["high"]
+def _bounds(interval: Mapping[str, float | None]) -> Interval | None:
+    """The bounds, or None where too many resamples had no value for the metric."""
+    low, high = interval["low"], interval["high"]
+    return None if low is None or high is None else (low, high)
 
 
-def _speed(speed: Mapping[str, Any]) -> dict[str, float]:
+def _speed(speed: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "latency_ms": speed["latency_ms"]["p50"],
         "throughput_texts_per_s": speed["texts_per_s"]["median"],

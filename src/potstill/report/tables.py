@@ -36,7 +36,7 @@ def retention_table(report: Report) -> Table:
     """Tasks down, arms across: median of the primary metric, its interval, and the share of the teacher's."""
     names = report.arm_names
     rows = [
-        [Cell(task.name, f"{task.metric}, {task.split}"), *(_quality(task, name) for name in names)]
+        [Cell(task.name, f"{task.metric}\n{task.split}"), *(_quality(task, name) for name in names)]
         for task in report.tasks
     ]
     if len(report.tasks) > 1:

@@ -60,10 +60,13 @@ def training_device() -> torch.device:
 
 
 def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic behind ``auto``: bf16 where the processor has instructions for it, else float32."""
+    """The arithmetic behind ``auto``: bf16 where the processor has matrix units for it, else float32.
+
+    AVX-512 BF16 alone does not count: without AMX, torch's bf16 products ran at 0.55 of the rate of its float32 ones
+    (``benchmarks/matrix_rates.py``).
+    """
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if fast else "fp32"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"

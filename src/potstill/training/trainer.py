@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections import defaultdict
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from potstill.data.batches import BatchKey, BatchPlan
 from potstill.errors import DivergedError
+from potstill.training.allocator import keep_freed_memory
 from potstill.training.checkpoints import BestWeights, latest_checkpoint, saving
 from potstill.training.objective import Objective
 from potstill.training.progress import ProgressReport
@@ -52,15 +52,16 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place and say how it went; goes on from the newest checkpoint in ``work`` if there is one.
 
-    ``validate(model)`` returns metrics by name. With a fixed seed the weights are the same whether or not the process was
-    killed in between. Raises DivergedError when the loss stops being a number and StorageError when a checkpoint cannot
-    be written; the checkpoints before stay in ``work`` either way.
+    ``validate(model)`` returns metrics by name. With a fixed seed the weights are the same whether or not the process
+    was killed in between. Raises DivergedError when the loss stops being a number and StorageError when a checkpoint
+    cannot be written; the checkpoints before stay in ``work`` either way.
     """
     module = ObjectiveModule(model, objective)
     finished = load_finished(work, module)
     if finished is not None:
         return finished
     work.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
     checkpoint = latest_checkpoint(work)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -137,7 +138,7 @@ class Trainer(transformers.Trainer):
         """A loader whose batch sampler is the plan: skipping to a batch costs nothing, and nothing is read for it."""
         loader: DataLoader[Any] = DataLoader(
             _Batches(self._batches),
-            batch_sampler=self._batches.plan,  # type: ignore[arg-type]  # yields lists of one key
+            batch_sampler=self._batches.plan,
             collate_fn=_only,
         )
         return self.accelerator.prepare(loader)
@@ -205,7 +206,7 @@ class Trainer(transformers.Trainer):
             value = metrics[f"{metric_key_prefix}_{self._settings.metric}"]
             self._best.offer(module, step=self.state.global_step, epoch=float(self.state.epoch or 0), value=value)
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     # -- logs ---------------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class Trainer(transformers.Trainer):
 
 
 class _Pace(transformers.TrainerCallback):
-    """Asks for an evaluation after the last step, and for a checkpoint when the last one is older than ``interval_s``."""
+    """Asks for an evaluation after the last step, and for a checkpoint whenever ``interval_s`` have passed."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -340,8 +341,3 @@ def _arguments(
         dataloader_num_workers=0,
         average_tokens_across_devices=False,
     )
-
-
-def describe(settings: TrainingSettings) -> dict[str, Any]:
-    """The settings as plain values, with the precision that ``auto`` means on this machine."""
-    return {**dataclasses.asdict(settings), "precision": resolve_precision(settings.precision)}
