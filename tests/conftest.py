@@ -1,9 +1,17 @@
-"""What every test lives under: no network, no quarrel over threads, and the research data where it is kept."""
+"""What every test lives under: no network, no quarrel over threads, the research data, and the main job in small."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import os
+import random
+import string
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # before anything imports a library that reads these
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,3 +38,151 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the research data sets are not at {folder}; say where they are with POTSTILL_DATA_DIR")
     return folder
+
+
+# -- the main job in small: a teacher, text and tasks that a stage takes a second for -----------------------------------
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+GOOD = ("good", "fine", "warm", "bright", "lovely", "kind")
+BAD = ("bad", "poor", "cold", "dull", "nasty", "mean")
+PLAIN = ("the", "a", "film", "book", "day", "story", "was", "seems", "and", "of", "this", "very", "one", "old", "new")
+LETTERS = string.ascii_lowercase + string.digits + ".,-'"
+
+
+@dataclass(frozen=True)
+class Called:
+    """What one command left: its exit code, and what it said on stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """Files to work with: teachers of 4 layers 32 wide, a corpus, and one file of rows per kind of task."""
+
+    teacher: Path
+    encoder: Path
+    corpus: Path
+    reviews: Path
+    pairs: Path
+    tags: Path
+    scores: Path
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Caches of potstill and ``datasets`` in a temporary folder; the environment that tells a subprocess of them."""
+    import datasets
+
+    root = tmp_path_factory.mktemp("caches")
+    environment = {"POTSTILL_CACHE": str(root / "potstill"), "HF_DATASETS_CACHE": str(root / "datasets")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", environment["HF_DATASETS_CACHE"])
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def potstill(caches: dict[str, str]) -> Callable[..., Called]:
+    """Run one command of potstill in this process, as the command line would."""
+    from potstill.cli.main import main
+
+    def call(*arguments: object) -> Called:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return Called(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    """A random BERT with a WordPiece tokenizer, with and without its head, and small files of text and labels."""
+    root = tmp_path_factory.mktemp("tiny")
+    names = ("teacher", "encoder", "corpus.txt", "reviews.csv", "pairs.csv", "tags.csv", "scores.csv")
+    world = TinyWorld(*(root / name for name in names))
+    _save_teachers(world)
+    draw = random.Random(5)
+    world.corpus.write_text("\n".join(_sentence(draw, (*GOOD, *BAD, *PLAIN)) for _ in range(240)), encoding="utf-8")
+    _write_csv(world.reviews, ("text", "label"), (_review(draw, row % 2) for row in range(120)))
+    _write_csv(world.pairs, ("first", "second", "label"), (_pair(draw, row % 2) for row in range(120)))
+    _write_csv(world.tags, ("text", "praise", "blame"), (_tagged(draw, row % 4) for row in range(120)))
+    _write_csv(world.scores, ("text", "score"), (_scored(draw) for _ in range(120)))
+    return world
+
+
+def _save_teachers(world: TinyWorld) -> None:
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    tokenizer = _wordpiece()
+    torch.manual_seed(3)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            initializer_range=0.2,
+        )
+    )
+    for folder, saved in ((world.teacher, model), (world.encoder, model.bert)):
+        saved.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _wordpiece() -> Any:
+    """A WordPiece tokenizer of the words above, and of letters for every other word."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import BertTokenizerFast
+
+    tokens = [*SPECIAL, *GOOD, *BAD, *PLAIN, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    ids = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    backend = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.decoder = decoders.WordPiece()
+    return BertTokenizerFast(tokenizer_object=backend, model_max_length=64)
+
+
+def _sentence(draw: random.Random, words: Sequence[str], mixed: Sequence[str] = ()) -> str:
+    chosen = [*draw.choices(words, k=draw.randint(4, 14)), *mixed]
+    draw.shuffle(chosen)
+    return " ".join(chosen)
+
+
+def _review(draw: random.Random, praised: int) -> tuple[str, str]:
+    return _sentence(draw, PLAIN, draw.choices(GOOD if praised else BAD, k=3)), "good" if praised else "bad"
+
+
+def _pair(draw: random.Random, agree: int) -> tuple[str, str, str]:
+    first = draw.randint(0, 1)
+    texts = [_sentence(draw, PLAIN, draw.choices(GOOD if side else BAD, k=2)) for side in (first, first ^ 1 ^ agree)]
+    return texts[0], texts[1], "same" if agree else "other"
+
+
+def _tagged(draw: random.Random, both: int) -> tuple[str, int, int]:
+    praise, blame = both // 2, both % 2
+    words = [*draw.choices(GOOD, k=2 * praise), *draw.choices(BAD, k=2 * blame)]
+    return _sentence(draw, PLAIN, words), praise, blame
+
+
+def _scored(draw: random.Random) -> tuple[str, float]:
+    n_good = draw.randint(0, 4)
+    words = [*draw.choices(GOOD, k=n_good), *draw.choices(BAD, k=4 - n_good)]
+    return _sentence(draw, PLAIN, words), n_good / 4 + 0.125
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,1 +1,22 @@
-"""potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it."""
+"""potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
+
+The verbs of the command line are functions here: ``pretrain``, ``distil``, ``finetune``, ``evaluate``, ``compare``,
+``report`` and ``run``. They are loaded when they are first asked for, so importing potstill costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from potstill.api import compare, distil, evaluate, finetune, pretrain, report, run
+
+__all__ = ["compare", "distil", "evaluate", "finetune", "pretrain", "report", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"potstill has no {name!r}; it has {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module("potstill.api"), name)

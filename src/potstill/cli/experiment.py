@@ -54,7 +54,9 @@ def run(
     overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
     resolved = load_recipe(shipped_recipe(recipe), overrides)
     if dry_run:
-        rows = pipeline.estimate(resolved)
+        from potstill.estimate import estimate
+
+        rows = estimate(resolved)
         print_json(rows) if json else print_rows("What would happen", rows)
         return
     page = pipeline.run_recipe(resolved, tell=tell)

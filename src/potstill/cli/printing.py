@@ -35,4 +35,4 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
+from potstill import api
 from potstill.cli.printing import print_json, print_rows, tell
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, apply_overrides, build, with_preset
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; the same command resumes or finds it done.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides every draw of this run.")]
@@ -38,12 +39,17 @@ def pretrain(
     json: Json = False,
 ) -> None:
     """Train a masked-language model: a head for an encoder that has none, and then everything."""
-    from potstill import pipeline
-
-    fields = _fields(out=out, seed=seed, data_dir=data_dir, model=model)
-    fields |= {"corpus.source": corpus, "pretrain.epochs": epochs, "pretrain.from_scratch": from_scratch or None}
-    job = build(PretrainJob, _content(fields, set_), where="pretrain")
-    _show(pipeline.pretrain(job), as_json=json)
+    run = api.pretrain(
+        model,
+        out,
+        corpus=corpus,
+        epochs=epochs,
+        from_scratch=from_scratch,
+        seed=seed,
+        data_dir=data_dir,
+        set=set_ or (),
+    )
+    _show(run, as_json=json)
 
 
 def distil(
@@ -62,13 +68,19 @@ def distil(
     json: Json = False,
 ) -> None:
     """Distil a teacher into a smaller student on unlabelled text, by the triple loss."""
-    from potstill import pipeline
-
-    fields = _fields(out=out, seed=seed, data_dir=data_dir)
-    fields |= {"teacher.model": teacher, "corpus.source": corpus, "student.layers": layers, "distil.epochs": epochs}
-    chosen = [f"student.layer_choice={layer_choice}"] if layer_choice else []
-    content = with_preset(_content(fields, [*chosen, *(set_ or [])]), preset)
-    _show(pipeline.distil(build(DistilJob, content, where="distil")), as_json=json)
+    run = api.distil(
+        teacher,
+        out,
+        corpus=corpus,
+        layers=layers,
+        layer_choice=None if layer_choice is None else yaml.safe_load(layer_choice),
+        epochs=epochs,
+        preset=preset,
+        seed=seed,
+        data_dir=data_dir,
+        set=set_ or (),
+    )
+    _show(run, as_json=json)
 
 
 def finetune(
@@ -92,39 +104,22 @@ def finetune(
     json: Json = False,
 ) -> None:
     """Fine-tune an encoder on a task, store its predictions and measure it."""
-    from potstill import pipeline
-
-    fields = _fields(out=out, seed=seed, data_dir=data_dir, model=model)
-    fields |= {
-        "teacher": teacher,
-        "task.name": task,
-        "task.files": _files(file),
-        "task.text_columns": text_column or None,
-        "task.label_columns": label_column or None,
-        "finetune.epochs": epochs,
-        "finetune.max_length": max_length,
-        "finetune.learning_rate": learning_rate,
-    }
-    job = build(FinetuneJob, _content(fields, set_), where="finetune")
-    _show(pipeline.finetune(job), as_json=json)
-
-
-def _fields(**given: Any) -> dict[str, Any]:
-    return given
-
-
-def _content(fields: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
-    """The dotted fields that were given as a nested mapping, with the overrides over it."""
-    nested: dict[str, Any] = {}
-    for name, value in fields.items():
-        if value is None:
-            continue
-        *path, last = name.split(".")
-        inner = nested
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return apply_overrides(nested, overrides or ())
+    run = api.finetune(
+        model,
+        task,
+        out,
+        file=_files(file),
+        text_column=text_column,
+        label_column=label_column,
+        teacher=teacher,
+        epochs=epochs,
+        max_length=max_length,
+        learning_rate=learning_rate,
+        seed=seed,
+        data_dir=data_dir,
+        set=set_ or (),
+    )
+    _show(run, as_json=json)
 
 
 def _files(given: list[str] | None) -> str | dict[str, str] | None:

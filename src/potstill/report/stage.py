@@ -21,9 +21,15 @@ PAGE = "report.html"
 
 def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
     """Write the page of a whole experiment and return where it lies."""
+    write_page(experiment_report(root, experiment), root / PAGE)
+    return root / PAGE
+
+
+def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
+    """Everything that the runs of an experiment tell, gathered."""
     recipe_yaml = (root / "recipe.yaml").read_text(encoding="utf-8")
     encoders = {arm: RunFolder.open(root / facts["run"]) for arm, facts in experiment["encoders"].items()}
-    report = Report(
+    return Report(
         title=experiment["name"],
         created=_newest(encoders.values()),
         tasks=[_task_evidence(root, task) for task in experiment["tasks"]],
@@ -37,8 +43,6 @@ def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
         machine=_machine(),
         notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
     )
-    write_page(report, root / PAGE)
-    return root / PAGE
 
 
 def write_run_page(path: Path) -> Path:

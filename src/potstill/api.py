@@ -1,0 +1,181 @@
+"""The verbs as functions, with the arguments of the command line. Paths and values in, runs and figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill import pipeline
+from potstill.recipe import (
+    DistilJob,
+    FinetuneJob,
+    PretrainJob,
+    apply_overrides,
+    build,
+    load_recipe,
+    shipped_recipe,
+    with_preset,
+)
+from potstill.runs import RunFolder
+
+Columns = str | Sequence[str] | None
+Files = str | Path | Mapping[str, str | Path] | None
+
+
+def pretrain(
+    model: str | Path,
+    out: str | Path,
+    *,
+    corpus: str | Path = "docstrings",
+    epochs: float | None = None,
+    from_scratch: bool = False,
+    seed: int = 1,
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> RunFolder:
+    """Train a masked-language model: a head for an encoder that has none, and then everything.
+
+    ``set`` holds overrides of any other field, such as ``"pretrain.head_steps=100"``. The same call resumes an
+    interrupted run and returns a finished one. Raises UsageError and its kind before anything is written.
+    """
+    fields = {
+        "out": out,
+        "seed": seed,
+        "data_dir": data_dir,
+        "model": str(model),
+        "corpus.source": str(corpus),
+        "pretrain.epochs": epochs,
+        "pretrain.from_scratch": from_scratch,
+    }
+    return pipeline.pretrain(build(PretrainJob, apply_overrides(_nested(fields), set), where="pretrain"))
+
+
+def distil(
+    teacher: str | Path,
+    out: str | Path,
+    *,
+    corpus: str | Path = "docstrings",
+    layers: int | None = None,
+    layer_choice: str | Sequence[int] | None = None,
+    epochs: float | None = None,
+    preset: str = "default",
+    seed: int = 1,
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> RunFolder:
+    """Distil a teacher into a smaller student on unlabelled text, by the triple loss.
+
+    ``set`` holds overrides of any other field, such as ``"distil.temperature=4"``; ``preset`` is ``default`` or
+    ``original``, the 2019 settings. Resuming and errors are as in ``pretrain``.
+    """
+    fields = {
+        "out": out,
+        "seed": seed,
+        "data_dir": data_dir,
+        "teacher.model": str(teacher),
+        "corpus.source": str(corpus),
+        "student.layers": layers,
+        "student.layer_choice": layer_choice,
+        "distil.epochs": epochs,
+    }
+    content = with_preset(apply_overrides(_nested(fields), set), preset)
+    return pipeline.distil(build(DistilJob, content, where="distil"))
+
+
+def finetune(
+    model: str | Path,
+    task: str,
+    out: str | Path,
+    *,
+    file: Files = None,
+    text_column: Columns = None,
+    label_column: Columns = None,
+    teacher: str | Path | None = None,
+    epochs: float | None = None,
+    max_length: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 1,
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> RunFolder:
+    """Fine-tune an encoder on a task, store its predictions and measure it.
+
+    ``task`` is a known one, or a name of your own together with ``file`` (one file, or files by split) and its columns.
+    ``teacher`` is a run on the same task whose outputs are learnt as well. Resuming and errors are as in ``pretrain``.
+    """
+    fields = {
+        "out": out,
+        "seed": seed,
+        "data_dir": data_dir,
+        "model": str(model),
+        "teacher": None if teacher is None else str(teacher),
+        "task.name": task,
+        "task.files": _file_names(file),
+        "task.text_columns": _listed(text_column),
+        "task.label_columns": _listed(label_column),
+        "finetune.epochs": epochs,
+        "finetune.max_length": max_length,
+        "finetune.learning_rate": learning_rate,
+    }
+    return pipeline.finetune(build(FinetuneJob, apply_overrides(_nested(fields), set), where="finetune"))
+
+
+def evaluate(
+    run: str | Path, *, split: str | None = None, data_dir: str | Path | None = None, batch_size: int = 64
+) -> dict[str, float]:
+    """Predict a split with a fine-tuned run, store the predictions, and return the metrics computed from them.
+
+    ``split`` None is the split that the task reports on.
+    """
+    return pipeline.evaluate(run, split=split, data_dir=_path(data_dir), batch_size=batch_size)
+
+
+def compare(runs: Sequence[str | Path], *, metric: str | None = None, resamples: int = 1000) -> dict[str, Any]:
+    """Runs, or folders of ``seed-…`` runs, held against the first: intervals, retention, tests, and a ``verdict``."""
+    return pipeline.compare([Path(run) for run in runs], metric=metric, resamples=resamples)
+
+
+def report(folder: str | Path) -> Path:
+    """Write the page and the model cards of an experiment or a run again, and return the page's path."""
+    return pipeline.report(Path(folder))
+
+
+def run(
+    recipe: str | Path, *, data_dir: str | Path | None = None, out: str | Path | None = None, set: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run every stage of a recipe, a file or the name of one that comes with potstill; returns page and comparisons."""
+    given = [f"{name}={value}" for name, value in (("data_dir", data_dir), ("out", out)) if value is not None]
+    resolved = load_recipe(shipped_recipe(str(recipe)), [*set, *given])
+    pipeline.run_recipe(resolved)
+    return pipeline.results(resolved.folder)
+
+
+def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted fields that were given, as a nested mapping."""
+    nested: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        *path, last = name.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return nested
+
+
+def _listed(columns: Columns) -> list[str] | None:
+    if not columns:
+        return None
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _file_names(files: Files) -> str | dict[str, str] | None:
+    if isinstance(files, Mapping):
+        return {split: str(path) for split, path in files.items()}
+    return None if files is None else str(files)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

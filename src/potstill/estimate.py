@@ -1,0 +1,191 @@
+"""What a recipe would do, before it does it: stages, sizes, and an estimate of the time on this machine.
+
+The time is arithmetic over a measured rate: the multiplications of each stage's matrix products, divided by what this
+machine's matrix products reach and by the share of that which training reaches (``UTILISATION``, from docs/log.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from potstill.pipeline import Stage, plan
+from potstill.recipe import CorpusSection, DistilJob, FinetuneJob, PretrainJob, Recipe, StudentSection, TrainingSection
+from potstill.records import Text
+from potstill.runs import is_run, read_json
+
+UTILISATION = 0.4
+"""Share of the rate of large matrix products that a training step reaches; 0.35 to 0.6 were measured."""
+START_S = 5.0
+"""Seconds that every stage spends on loading and writing."""
+SAMPLE = 256
+"""Texts whose tokens are counted to know the mean length."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the cost of an encoder: layers, width, feed-forward width and vocabulary."""
+
+    layers: int
+    width: int
+    inner: int
+    vocabulary: int
+
+    @property
+    def forward_flops(self) -> float:
+        """Floating-point operations per token of one forward pass through the layers."""
+        return 2.0 * self.layers * (4 * self.width**2 + 2 * self.width * self.inner)
+
+    @property
+    def projection_flops(self) -> float:
+        """The same for the vocabulary projection of one token."""
+        return 2.0 * self.width * self.vocabulary
+
+    @property
+    def parameters(self) -> float:
+        """Parameters of layers and word embeddings."""
+        return self.layers * (4 * self.width**2 + 2 * self.width * self.inner) + self.width * self.vocabulary
+
+
+def estimate(recipe: Recipe) -> list[dict[str, Any]]:
+    """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
+    rate = matrix_rate_flops()
+    rows = [_row(recipe, stage, rate) for stage in plan(recipe)]
+    to_do = sum(row["minutes"] for row in rows if row["state"] != "finished")
+    return [
+        *rows,
+        {"stage": "all that is to do", "state": "", "rows": "", "tokens": "", "parameters": "", "minutes": to_do},
+    ]
+
+
+def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
+    job = stage.job
+    teacher = _teacher_shape(recipe)
+    if isinstance(job, PretrainJob):
+        rows, length = _corpus_size(recipe, job.corpus)
+        trained, flops, shape = (
+            _trained_rows(job.pretrain, rows),
+            _mlm_flops(teacher, job.pretrain.masking.share),
+            teacher,
+        )
+        trained += job.pretrain.head_steps * job.pretrain.batch_size
+    elif isinstance(job, DistilJob):
+        rows, length = _corpus_size(recipe, job.corpus)
+        shape, share = _student_shape(teacher, job.student), job.distil.masking.share
+        trained = _trained_rows(job.distil, rows)
+        flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
+    else:
+        assert isinstance(job, FinetuneJob)
+        shape = teacher if Path(job.out).parent.name == "teacher" else _student_shape(teacher, recipe.student)
+        rows, length, measured = _task_size(recipe, job)
+        trained = _trained_rows(job.finetune, rows) + measured / 3  # a forward pass is a third of a training step
+        flops = 3 * shape.forward_flops
+    return {
+        "stage": stage.name,
+        "state": _state(job.out),
+        "rows": rows,
+        "tokens": round(trained * length),
+        "parameters": round(shape.parameters),
+        "minutes": round((trained * length * flops / (rate * UTILISATION) + START_S) / 60, 1),
+    }
+
+
+def _state(out: Path) -> str:
+    if not is_run(out):
+        return "to do"
+    return {"finished": "finished"}.get((read_json(out / "manifest.json") or {})["status"], "interrupted")
+
+
+def _trained_rows(section: TrainingSection, rows: int) -> float:
+    """Rows that go through training, over all epochs."""
+    if section.max_steps is not None:
+        return float(section.max_steps * section.batch_size * section.accumulation)
+    return section.epochs * rows
+
+
+def _mlm_flops(shape: Shape, masked_share: float) -> float:
+    """Operations per token of a training step of a masked language model that projects the masked tokens alone."""
+    return 3 * (shape.forward_flops + masked_share * shape.projection_flops)
+
+
+@lru_cache(maxsize=4)
+def _config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    from potstill.models.teacher import resolve_model
+
+    return AutoConfig.from_pretrained(resolve_model(model), trust_remote_code=False)
+
+
+def _teacher_shape(recipe: Recipe) -> Shape:
+    config = _config(recipe.teacher.model)
+    inner = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
+    return Shape(config.num_hidden_layers, config.hidden_size, inner, config.vocab_size)
+
+
+def _student_shape(teacher: Shape, student: StudentSection) -> Shape:
+    width, inner = student.hidden_size or teacher.width, student.intermediate_size or teacher.inner
+    return Shape(student.layers, width, inner, teacher.vocabulary)
+
+
+def _corpus_size(recipe: Recipe, section: CorpusSection) -> tuple[int, float]:
+    """Blocks of the corpus, from its characters and the tokens of a sample, and their length."""
+    return _blocks(recipe.teacher.model, section.model_dump_json(), recipe.data_dir), section.block_length
+
+
+@lru_cache(maxsize=4)
+def _blocks(model: str, section_json: str, data_dir: Path | None) -> int:
+    from itertools import islice
+
+    from potstill.data.corpora import load_corpus
+
+    section = CorpusSection.model_validate_json(section_json)
+    corpus = load_corpus(
+        section.source, text_column=section.text_column, data_dir=data_dir, max_characters=section.max_characters
+    )
+    sample = list(islice(corpus, SAMPLE))
+    characters = sum(len(text) for text in sample)
+    tokens = sum(_lengths(model, sample, 10_000))
+    return round((corpus.n_characters or characters) * tokens / max(characters, 1) / section.block_length)
+
+
+def _task_size(recipe: Recipe, job: FinetuneJob) -> tuple[int, float, float]:
+    """Training rows, mean tokens per row after cutting, and rows that are only predicted."""
+    from potstill.evaluate.stage import load_task_section
+
+    data = load_task_section(job.task, job.data_dir)
+    train, selection = data.split("train"), data.split("selection")
+    step = max(1, len(train) // SAMPLE)
+    sample = [train.texts[row] for row in range(0, len(train), step)]
+    lengths = _lengths(recipe.teacher.model, sample, job.finetune.max_length)
+    measured = len(selection) * (job.finetune.epochs + 1) + len(data.split(data.task.report_split))
+    return len(train), sum(lengths) / len(lengths), measured
+
+
+def _lengths(model: str, texts: Sequence[Text], max_length: int) -> list[int]:
+    from potstill.models.teacher import load_tokenizer, resolve_model
+
+    tokenizer = load_tokenizer(resolve_model(model)).backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [min(len(encoding.ids), max_length) for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def matrix_rate_flops(size: int = 1024, seconds: float = 0.5) -> float:
+    """Operations per second of this machine's float32 matrix products, the median of several; units FLOP/s."""
+    import statistics
+
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left = torch.randn(size, size, device=device)
+    rates, started = [], time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        begun = time.perf_counter()
+        float((left @ left)[0, 0])  # reading one number waits for a GPU
+        rates.append(2 * size**3 / (time.perf_counter() - begun))
+    return statistics.median(rates)
