@@ -131,9 +131,17 @@ def evaluate(
     return pipeline.evaluate(run, split=split, data_dir=_path(data_dir), batch_size=batch_size)
 
 
-def compare(runs: Sequence[str | Path], *, metric: str | None = None, resamples: int = 1000) -> dict[str, Any]:
-    """Runs, or folders of ``seed-…`` runs, held against the first: intervals, retention, tests, and a ``verdict``."""
-    return pipeline.compare([Path(run) for run in runs], metric=metric, resamples=resamples)
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    metric: str | None = None,
+    resamples: int = 1000,
+    speed: bool = True,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Runs, or folders of ``seed-…`` runs, held against the first: figures, tests, costs, and a ``verdict``."""
+    paths = [Path(run) for run in runs]
+    return pipeline.compare(paths, metric=metric, resamples=resamples, speed=speed, data_dir=_path(data_dir))
 
 
 def report(folder: str | Path) -> Path:

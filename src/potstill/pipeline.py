@@ -177,16 +177,29 @@ def evaluate(
     return evaluate_run(run, split=split, data_dir=data_dir, batch_size=batch_size)
 
 
-def compare(paths: Sequence[Path], *, metric: str | None = None, resamples: int = 1000) -> dict[str, Any]:
-    """Runs, or folders of ``seed-…`` runs, held against the first of them, with a ``verdict`` in words."""
+def compare(
+    paths: Sequence[Path],
+    *,
+    metric: str | None = None,
+    resamples: int = 1000,
+    speed: bool = True,
+    data_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Runs, or folders of ``seed-…`` runs, held against the first of them, with ``costs`` and a ``verdict`` in words.
+
+    ``speed`` measures latency and throughput of one run per arm, on texts of the first run's task, which are looked for
+    in ``data_dir`` or where that run found them.
+    """
     from potstill.evaluate.retention import verdict
-    from potstill.evaluate.stage import arms_in, compare_runs
+    from potstill.evaluate.stage import arms_in, compare_runs, costs_of, measure_runs
 
     arms = arms_in(paths)
     compared = compare_runs(arms, metric=metric, resamples=resamples)
+    speeds = measure_runs({name: runs[0] for name, runs in arms.items()}, data_dir=data_dir) if speed else None
     sizes = {name: RunFolder.open(runs[0]).manifest["parameters"] for name, runs in arms.items()}
-    told = [verdict(compared, name, n_parameters=sizes) for name in arms if name != compared.reference]
-    return {**compared.to_dict(), "verdict": " ".join(told)}
+    others = [name for name in arms if name != compared.reference]
+    told = [verdict(compared, name, n_parameters=sizes, speeds=speeds) for name in others]
+    return {**compared.to_dict(), "costs": costs_of(arms, speeds), "verdict": " ".join(told)}
 
 
 def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -200,7 +213,7 @@ def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "arm": name,
                 "median": summary["median"],
                 "95% interval": _span(summary["interval"]),
-                "seeds": f"{summary['minimum']:.4f} – {summary['maximum']:.4f}",
+                "seeds": _span({"low": summary["minimum"], "high": summary["maximum"]}),
                 "retention": retained["value"] if retained else None,
                 "its interval": _span(retained) if retained else "–",
                 "p": change["p_value"] if change else None,
@@ -210,8 +223,14 @@ def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _span(interval: Mapping[str, float]) -> str:
-    return f"{interval['low']:.4f} – {interval['high']:.4f}"
+def cost_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per arm: parameters, bytes, training time, and speed where it was measured."""
+    return [{"arm": name, **costs} for name, costs in compared["costs"].items()]
+
+
+def _span(interval: Mapping[str, float | None]) -> str:
+    low, high = interval["low"], interval["high"]
+    return "undefined" if low is None or high is None else f"{low:.4f} – {high:.4f}"
 
 
 def report(folder: Path) -> Path:

@@ -118,6 +118,12 @@ class RunFolder:
         """Metrics by split, as ``metrics.json`` has them; empty for an encoder."""
         return read_json(self.path / "metrics.json") or {}
 
+    def recipe(self) -> dict[str, Any]:
+        """What the run was asked to do, as resolved."""
+        import yaml
+
+        return yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
+
     def history(self) -> list[dict[str, float]]:
         """The records of training in order: losses, rates and validation metrics by step."""
         path = self.path / "history.jsonl"

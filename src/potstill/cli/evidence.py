@@ -39,16 +39,19 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or folders of seed-… runs; the first is the reference.")],
     metric: Annotated[str | None, typer.Option(help="Metric to compare by; the task's own when absent.")] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind the intervals.")] = 1000,
+    speed: Annotated[bool, typer.Option(help="Measure latency and throughput on this machine too.")] = True,
+    data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Put runs side by side on their stored predictions: intervals, retention, and tests on the same rows."""
+    """Put runs side by side: intervals, retention and tests on the same rows, then size and speed."""
     from potstill import pipeline
 
-    compared = pipeline.compare(runs, metric=metric, resamples=resamples)
+    compared = pipeline.compare(runs, metric=metric, resamples=resamples, speed=speed, data_dir=data_dir)
     if json:
         print_json(compared)
         return
     print_rows(f"{compared['metric']} on {compared['n_rows']:,} rows", pipeline.comparison_rows(compared))
+    print_rows("Size and speed on this machine", pipeline.cost_rows(compared))
     tell(compared["verdict"])
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from potstill.data.catalogue import Task, get_task
 from potstill.data.custom import custom_task
@@ -17,7 +19,7 @@ from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
 from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
-from potstill.runs import RunFolder, is_run, read_json, write_json, write_predictions
+from potstill.runs import RunFolder, is_run, parameters_on_disk, read_json, write_json, write_predictions
 
 DATA_SEED = 0
 """Splits are drawn with one seed for all runs, so that every arm and every seed meets the same rows."""
@@ -81,7 +83,10 @@ def evaluate_run(
             f"{run} is a {folder.manifest['stage']} run; only a fine-tuned classifier can be evaluated",
             do="fine-tune it first: potstill finetune --model … --task …",
         )
-    data = load_task_section(TaskSection.model_validate(folder.manifest["task"]), data_dir)
+    where = data_dir or folder.recipe().get("data_dir")
+    data = load_task_section(
+        TaskSection.model_validate(folder.manifest["task"]), None if where is None else Path(where)
+    )
     chosen = split or data.task.report_split
     rows = data.split(chosen)
     predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
@@ -119,22 +124,42 @@ def _short_name(path: Path, paths: Sequence[Path]) -> str:
 def measure_runs(
     runs: Mapping[str, Path], *, data_dir: Path | None, speed_texts: int = 128, repeats: int = 5
 ) -> dict[str, Speed]:
-    """Latency and throughput of runs, in one interleaved measurement on texts of the task they report on."""
+    """Latency and throughput of runs, in one interleaved measurement on texts of the task the first one reports on.
+
+    Without ``data_dir`` the texts are looked for where that run found them.
+    """
     import torch
 
     from potstill.runtime.torch_predictor import TorchPredictor
 
-    manifest = RunFolder.open(next(iter(runs.values()))).manifest
-    data = load_task_section(TaskSection.model_validate(manifest["task"]), data_dir)
+    first = RunFolder.open(next(iter(runs.values())))
+    where = data_dir or first.recipe().get("data_dir")
+    data = load_task_section(TaskSection.model_validate(first.manifest["task"]), None if where is None else Path(where))
     predictors = {
         name: TorchPredictor.open(path, max_length=RunFolder.open(path).manifest["max_length"])
         for name, path in runs.items()
     }
     return measure(
         predictors,
-        data.splits[manifest["report_split"]].texts,
+        data.split(first.manifest["report_split"]).texts,
         repeats=repeats,
         bulk_texts=speed_texts,
         n_threads=torch.get_num_threads(),
         max_lengths={name: predictor.max_length for name, predictor in predictors.items()},
     )
+
+
+def costs_of(arms: Mapping[str, Sequence[Path]], speeds: Mapping[str, Speed] | None) -> dict[str, dict[str, Any]]:
+    """What each arm costs: parameters, bytes of its weights, median training time over seeds, and speed if measured."""
+    costs: dict[str, dict[str, Any]] = {}
+    for name, paths in arms.items():
+        runs = [RunFolder.open(path) for path in paths]
+        costs[name] = {
+            "parameters": runs[0].manifest["parameters"],
+            "bytes_on_disk": parameters_on_disk(runs[0].path),
+            "training_s": median(run.manifest["training_s"] for run in runs),
+        }
+        if speeds is not None:
+            speed = speeds[name]
+            costs[name] |= {"latency_ms": speed.latency_ms.p50, "texts_per_s": speed.texts_per_s.median}
+    return costs
