@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill import pipeline
-from potstill.recipe import (
-    DistilJob,
-    FinetuneJob,
-    PretrainJob,
-    apply_overrides,
-    build,
-    load_recipe,
-    shipped_recipe,
-    with_preset,
-)
+from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, build
+from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
 from potstill.runs import RunFolder
 
 Columns = str | Sequence[str] | None

@@ -37,7 +37,8 @@ class PotstillError(Exception):
             parts.append(f"allowed: {_listed(self.allowed)}")
         if self.do is not None:
             parts.append(self.do)
-        return "; ".join(part.rstrip(".") for part in parts) + "."
+        sentence = "; ".join(part.rstrip(".") for part in parts)
+        return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _listed(allowed: object) -> str:

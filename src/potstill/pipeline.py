@@ -19,7 +19,16 @@ from potstill.recipe import (
     TaskSection,
     TeacherSection,
 )
-from potstill.runs import RunFolder, fingerprint, model_fingerprint, read_json, set_aside, write_json, write_text
+from potstill.runs import (
+    RunFolder,
+    fingerprint,
+    model_fingerprint,
+    read_json,
+    require_unused,
+    set_aside,
+    write_json,
+    write_text,
+)
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -266,11 +275,10 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     left before is set aside under another name, and ``tell`` says so.
     """
     stages = plan(recipe)
-    _keep_recipe(recipe)
+    _claim_folder(recipe)
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
         _run_stage(stage, tell)
-    write_json(recipe.folder / EXPERIMENT, describe_experiment(recipe))
     return finish_experiment(recipe.folder, recipe, tell)
 
 
@@ -283,10 +291,13 @@ def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
         return stage.run()
 
 
-def _keep_recipe(recipe: Recipe) -> None:
+def _claim_folder(recipe: Recipe) -> None:
+    """Take the experiment's folder, or the one this experiment had before; nothing of anybody else is overwritten."""
     import yaml
 
+    require_unused(recipe.folder, ours=EXPERIMENT)
     recipe.folder.mkdir(parents=True, exist_ok=True)
+    write_json(recipe.folder / EXPERIMENT, describe_experiment(recipe))
     write_text(recipe.folder / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 

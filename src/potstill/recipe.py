@@ -1,4 +1,4 @@
-"""What a recipe may say: pydantic models that refuse what they do not know, and how recipes are read and overridden.
+"""What a recipe may say: pydantic models that refuse what they do not know.
 
 The descriptions of the fields are the documentation: ``potstill init`` writes them as comments and errors quote them.
 """
@@ -6,24 +6,31 @@ The descriptions of the fields are the documentation: ``potstill init`` writes t
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from potstill.errors import RecipeError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+"""What can be the name of a folder, and never leads out of the one it lies in."""
 
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, values cannot be changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrainingSection(Section):
@@ -37,11 +44,12 @@ class TrainingSection(Section):
     warmup: Share = Field(0.1, description="Share of the steps over which the learning rate rises from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
     weight_decay: Weight = Field(0.01, description="AdamW's decoupled decay; never on norms and biases.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decay rates.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW's moment decay rates.")
     epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of training; auto is bf16 where the processor has instructions for it."
+        "auto",
+        description="Arithmetic of training; auto is bf16 on GPUs and processors with matrix units (AMX), else fp32.",
     )
     evaluate_steps: Positive | None = Field(None, description="Steps between validations; every epoch when absent.")
     patience: Positive | None = Field(None, description="Validations without improvement before training stops.")
@@ -112,7 +120,7 @@ class DistilSection(TrainingSection):
     learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW.")
     epochs: float = Field(1.0, ge=0, description="Passes over the corpus; 0 leaves the student as initialised.")
     warmup: Share = Field(0.05, description="Share of the steps over which the learning rate rises from 0.")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decay rates.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="AdamW's moment decay rates.")
     epsilon: float = Field(1e-6, gt=0, description="AdamW's epsilon.")
     alpha_ce: Weight = Field(5.0, description="Weight of T²·KL(teacher ‖ student) on the vocabulary.")
     alpha_mlm: Weight = Field(2.0, description="Weight of the masked language model's cross-entropy.")
@@ -147,7 +155,7 @@ class FinetuneSection(TrainingSection):
 class TaskSection(Section):
     """A task to fine-tune and measure on: a known name, or one's own files."""
 
-    name: str = Field(description="A task of the catalogue, or a name of your own together with files.")
+    name: Name = Field(description="A task of the catalogue, or a name of your own together with files.")
     files: str | dict[str, str] | None = Field(None, description="Your own file, or files by split.")
     text_columns: tuple[str, ...] | None = Field(
         None, description="Column of the text, or of the two texts of a pair; text if absent."
@@ -156,7 +164,9 @@ class TaskSection(Section):
     label_columns: tuple[str, ...] | None = Field(
         None, description="Column of the label, or of many labels; label if absent."
     )
-    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
+        None, description="What the label is: one of several, any of several, or a number; from the task if absent."
+    )
     label_names: tuple[str, ...] | None = Field(
         None, description="Names of the labels in order; from the data if absent."
     )
@@ -164,8 +174,16 @@ class TaskSection(Section):
     limits: dict[str, Positive] = Field(
         default_factory=dict, description="Rows per split at most, a stratified sample."
     )
-    seeds: tuple[int, ...] | None = Field(None, description="Seeds of this task; the recipe's when absent.")
+    seeds: tuple[Seed, ...] | None = Field(None, description="Seeds of this task; the recipe's when absent.")
     finetune: dict[str, Any] = Field(default_factory=dict, description="Fields of finetune that differ for this task.")
+
+    @model_validator(mode="after")
+    def _columns_need_files(self) -> TaskSection:
+        described = ("text_columns", "label_columns", "problem_type", "label_names")
+        given = [name for name in described if getattr(self, name) is not None]
+        if self.files is None and given:
+            raise ValueError(f"{', '.join(given)} describe your own files, and there are no files")
+        return self
 
 
 class EvaluateSection(Section):
@@ -180,8 +198,10 @@ class Job(Section):
     """What one stage is asked to do."""
 
     out: Path = Field(description="Folder of the run.")
-    seed: int = Field(1, ge=0, description="Decides every draw of this run.")
-    data_dir: Path | None = Field(None, description="Local copies of known data sets, laid out as on the hub.")
+    seed: Seed = Field(1, description="Decides every draw of this run.")
+    data_dir: Path | None = Field(
+        None, description="Folder with local copies of known data sets, such as glue/cola/train.parquet."
+    )
 
     def substance(self) -> dict[str, Any]:
         """What decides the result besides its inputs, which are told apart by their content; as plain values."""
@@ -227,10 +247,12 @@ Baseline = Literal["copied", "random", "mlm_only"]
 class Recipe(Section):
     """A whole experiment: teacher → student → classifiers → evidence."""
 
-    name: str = Field(description="Name of the experiment; its folder is runs/<name>.", pattern=r"^[A-Za-z0-9._-]+$")
+    name: Name = Field(description="Name of the experiment; its folder is runs/<name>.")
     out: Path | None = Field(None, description="Folder of the experiment.")
-    data_dir: Path | None = Field(None, description="Local copies of known data sets, laid out as on the hub.")
-    seeds: tuple[int, ...] = Field((1,), min_length=1, description="Every classifier is trained once per seed.")
+    data_dir: Path | None = Field(
+        None, description="Folder with local copies of known data sets, such as glue/cola/train.parquet."
+    )
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="Every classifier is trained once per seed.")
     teacher: TeacherSection = TeacherSection()
     pretrain: PretrainSection | None = Field(None, description="Train a head for a teacher that has none; on corpus.")
     corpus: CorpusSection = CorpusSection()
@@ -246,10 +268,15 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Recipe:
+    def _can_be_planned(self) -> Recipe:
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("two tasks have the same name")
+        for task in self.tasks:
+            seeds = task.seeds or self.seeds
+            if len(set(seeds)) < len(seeds):
+                raise ValueError("the same seed is named twice")
+            self.finetune_for(task)
         return self
 
     @property
@@ -264,81 +291,7 @@ class Recipe(Section):
         )
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
-    "original": {
-        "distil.learning_rate": 5e-4,
-        "distil.epsilon": 1e-6,
-        "distil.betas": (0.9, 0.98),
-        "distil.weight_decay": 0.0,
-        "distil.clip_norm": 5.0,
-        "distil.warmup": 0.05,
-        "distil.schedule": "linear",
-        "distil.batch_size": 5,
-        "distil.accumulation": 50,
-        "distil.epochs": 3.0,
-        "distil.alpha_ce": 5.0,
-        "distil.alpha_mlm": 2.0,
-        "distil.alpha_cos": 1.0,
-        "distil.temperature": 2.0,
-        "distil.kl_positions": "attended",
-        "distil.masking": {"share": 0.15, "smoothing": 0.7, "whole_word": False},
-        "student.layer_choice": "paper",
-        "student.initialise": "copy",
-        "student.copy_mlm_transform": False,
-    },
-}
-"""Named starting points of a distillation. ``original`` is the single-GPU setting of the 2019 source."""
-
 S = TypeVar("S", bound=Section)
-
-
-def load_recipe(path: Path | str, overrides: Iterable[str] = (), preset: str | None = None) -> Recipe:
-    """The recipe in a YAML file, with ``a.b=c`` overrides over it; raises RecipeError naming the field at fault."""
-    path = Path(path)
-    if not path.is_file():
-        raise RecipeError(f"there is no recipe {path}", do="write one with: potstill init")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as broken:
-        raise RecipeError(f"{path} is not YAML ({' '.join(str(broken).split())})") from broken
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no recipe", found=type(content).__name__, allowed="a mapping of fields")
-    chosen = content.pop("preset", preset) or "default"
-    return build(Recipe, apply_overrides(with_preset(content, chosen), overrides), where=str(path))
-
-
-def shipped_recipe(name: str) -> Path:
-    """The file of a recipe that comes with potstill, or ``name`` as a path."""
-    for folder in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes"):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    return Path(name)
-
-
-def with_preset(content: Mapping[str, Any], preset: str) -> dict[str, Any]:
-    """``content`` laid over the values of a preset."""
-    if preset not in PRESETS:
-        raise RecipeError("unknown preset", found=preset, allowed=list(PRESETS), do=_nearest(preset, PRESETS))
-    base: dict[str, Any] = {}
-    for field, value in PRESETS[preset].items():
-        _put(base, field.split("."), value)
-    return _merged(base, content)
-
-
-def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """``content`` with ``a.b=c`` overrides over it; the right-hand side is read as YAML."""
-    result = _merged({}, content)
-    for override in overrides:
-        field, equals, text = override.partition("=")
-        if not equals or not field.strip():
-            raise RecipeError("an override has the form field=value", found=override, do="for example distil.epochs=2")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as broken:
-            raise RecipeError(f"the value of {field} is not YAML", found=text) from broken
-        _put(result, field.strip().split("."), value)
-    return result
 
 
 def build(section: type[S], content: Mapping[str, Any], *, where: str) -> S:
@@ -349,68 +302,56 @@ def build(section: type[S], content: Mapping[str, Any], *, where: str) -> S:
         raise RecipeError(_sentence(section, invalid, where)) from invalid
 
 
-def commented_yaml(section: type[Section], values: Mapping[str, Any], indent: int = 0) -> str:
-    """YAML of ``values`` in which every field of ``section`` carries its description as a comment."""
-    lines: list[str] = []
-    pad = "  " * indent
-    for name, field in section.model_fields.items():
-        if name not in values:
-            continue
-        nested = _section_of(field.annotation)
-        if field.description:
-            lines.append(f"{pad}# {field.description}")
-        if nested is not None and isinstance(values[name], Mapping):
-            lines += [f"{pad}{name}:", commented_yaml(nested, values[name], indent + 1)]
-        else:
-            dumped = yaml.safe_dump({name: values[name]}, sort_keys=False, default_flow_style=None, width=110)
-            lines += [pad + line for line in dumped.rstrip().splitlines()]
-    return "\n".join(lines)
-
-
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field of this annotation holds: one, perhaps one, or several; None for plain values."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question naming the known name that looks most like ``name``, or all that are known."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+_BRANCH = re.compile(r"(str|int|(literal|tuple|dict)\[.*\])")
+"""What pydantic puts into a place for each alternative of a field of several types; no field bears such a name."""
+
+
+def _place(problem: ErrorDetails) -> str:
+    return ".".join(str(part) for part in problem["loc"] if not _BRANCH.fullmatch(str(part)))
+
+
 def _sentence(section: type[Section], invalid: ValidationError, where: str) -> str:
-    problem = invalid.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    more = f" (and {invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(section, problem["loc"][:-1])
-        return f"{where}: unknown field {place!r}; {_nearest(str(problem['loc'][-1]), known)}{more}"
-    if problem["type"] == "missing":
+    """The first field at fault, with everything that is wrong with it, and how many more there are."""
+    problems = invalid.errors()
+    first, place = problems[0], _place(problems[0])
+    others = len({_place(problem) for problem in problems}) - 1
+    more = f" (and {others} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(section, first["loc"][:-1])
+        return f"{where}: unknown field {place!r}; {nearest(str(first['loc'][-1]), known)}{more}"
+    if first["type"] == "missing":
         return f"{where}: the field {place!r} is missing{more}"
-    return f"{where}: {place or 'the recipe'}: {problem['msg']}; found {problem['input']!r}{more}"
+    wrong = " or ".join(_wrong(problem) for problem in problems if _place(problem) == place)
+    return f"{where}: {place}: {wrong}; found {_shown(first['input'])}{more}" if place else f"{where}: {wrong}{more}"
+
+
+def _wrong(problem: ErrorDetails) -> str:
+    if problem["type"] == "model_type":
+        return "Input should be a mapping of fields"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _known_keys(section: type[Section], place: tuple[int | str, ...]) -> list[str]:
     current: type[Section] = section
     for part in place:
         if isinstance(part, str) and part in current.model_fields:
-            current = _section_of(current.model_fields[part].annotation) or current
+            current = section_of(current.model_fields[part].annotation) or current
     return list(current.model_fields)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-
-
-def _put(content: dict[str, Any], field: list[str], value: Any) -> None:
-    for part in field[:-1]:
-        content = content.setdefault(part, {})
-        if not isinstance(content, dict):
-            raise RecipeError(f"{'.'.join(field)}: {part} holds a value, not fields")
-    content[field[-1]] = value
-
-
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = {key: _merged({}, value) if isinstance(value, Mapping) else value for key, value in under.items()}
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = (
-            _merged(result[key], value) if both else (_merged({}, value) if isinstance(value, Mapping) else value)
-        )
-    return result

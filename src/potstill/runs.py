@@ -55,7 +55,7 @@ class RunFolder:
         """Take ``path`` for this work; OtherRunError or RunFolderError when it holds anything else, left untouched."""
         found = _manifest_of(path)
         if found is None:
-            _require_unused(path)
+            require_unused(path)
             run = cls(path, _new_manifest(stage, fingerprint), "new")
             run._take(recipe)
             return run
@@ -88,8 +88,9 @@ class RunFolder:
 
     def write_manifest(self, **entries: Any) -> None:
         """Add ``entries`` to the manifest, atomically."""
-        self.manifest.update(entries)
-        write_json(self.path / MANIFEST, self.manifest)
+        manifest = {**self.manifest, **entries}
+        write_json(self.path / MANIFEST, manifest)
+        self.manifest = manifest
 
     def finish(self, **entries: Any) -> None:
         """Mark the run finished; from now on it opens, and its working files are gone."""
@@ -134,27 +135,36 @@ class RunFolder:
 
         with storage_errors(self.path):
             self.work.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            write_json(self.path / MANIFEST, self.manifest)
-            write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
+            self._lock = _locked(self.path)
+            try:
+                write_json(self.path / MANIFEST, self.manifest)
+                write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
+            except BaseException:
+                self.close()
+                raise
 
-    def _take_lock(self) -> None:
-        self.work.mkdir(parents=True, exist_ok=True)
-        lock = (self.work / "lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as busy:
-            lock.close()
-            raise RunFolderError(f"another process is working on {self.path}", do="wait for it or stop it") from busy
-        self._lock = lock
+
+def _locked(path: Path) -> IO[str]:
+    """The lock of the run in ``path``, held until it is closed or the process ends, however it ends."""
+    lock = (path / WORK / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as busy:
+        lock.close()
+        raise RunFolderError(f"another process is working on {path}", do="wait for it or stop it") from busy
+    return lock
 
 
 def set_aside(path: Path) -> Path:
-    """Move a run that no longer fits its recipe to ``<name>.previous-<n>``, returned; nothing is deleted."""
+    """Move a run that no longer fits its recipe to ``<name>.previous-<n>``, returned; nothing is deleted.
+
+    Raises RunFolderError while another process is working on it.
+    """
     number = 1
     while (target := path.with_name(f"{path.name}.previous-{number}")).exists():
         number += 1
-    path.rename(target)
+    with storage_errors(path), _locked(path) if (path / WORK).is_dir() else contextlib.nullcontext():
+        path.rename(target)
     return target
 
 
@@ -164,8 +174,11 @@ def is_run(path: Path) -> bool:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A sha256 over the canonical JSON of ``parts``: equal work has an equal fingerprint."""
-    canonical = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    """A sha256 over the canonical JSON of ``parts``: they are equal if and only if their fingerprints are.
+
+    The order of keys does not count; a tuple equals a list of the same items. What has no JSON form raises TypeError.
+    """
+    canonical = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
@@ -178,10 +191,16 @@ def model_fingerprint(source: str | Path) -> str:
     if manifest is not None and manifest["status"] == "finished":
         return str(manifest["fingerprint"])
     digest = hashlib.sha256()
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json"))):
+    for file in _files_of_model(folder):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
+
+
+def _files_of_model(folder: Path) -> list[Path]:
+    """Weights, configuration and tokenizer; older folders keep the latter as a vocabulary alone."""
+    tokenizer = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else ("vocab.*", "merges.txt")
+    return sorted(file for pattern in ("*.safetensors", "config.json", *tokenizer) for file in folder.glob(pattern))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -206,42 +225,52 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "thresholds": None if predictions.thresholds is None else predictions.thresholds.tolist(),
     }
     table = pa.table(columns).replace_schema_metadata({"potstill": json.dumps(shared)})
-    partial = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as partial:
         pq.write_table(table, partial)
-        partial.replace(path)
 
 
 def read_predictions(path: Path) -> Predictions:
     """Predictions as ``write_predictions`` stored them; probabilities and decisions are recomputed from the logits."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    metadata = (table.schema.metadata or {}).get(b"potstill")
-    if metadata is None:
-        raise DataError(f"{path} is not a predictions file of potstill")
-    shared = json.loads(metadata)
+    table = _table_of_predictions(path)
+    shared = json.loads(table.schema.metadata[b"potstill"])
     if shared["problem_type"] not in PROBLEM_TYPES:
         raise DataError(f"{path}: unknown problem type", found=shared["problem_type"], allowed=PROBLEM_TYPES)
+    n_labels = len(shared["label_names"])
     return Predictions(
-        ids=np.asarray(table["id"].to_pylist()),
-        logits=np.asarray(table["logits"].to_pylist(), dtype=np.float32).reshape(table.num_rows, -1),
+        ids=np.asarray(table["id"].to_pylist(), dtype=str),
+        logits=np.asarray(table["logits"].to_pylist(), dtype=np.float32).reshape(-1, n_labels),
         label_names=tuple(shared["label_names"]),
         problem_type=cast(ProblemType, shared["problem_type"]),
         n_tokens=table["n_tokens"].to_numpy().astype(np.int32),
         truncated=np.asarray(table["truncated"].to_pylist(), dtype=bool),
         elapsed_s=float(shared["elapsed_s"]),
-        targets=_targets_of(table, shared["problem_type"]),
+        targets=_targets_of(table, shared["problem_type"], n_labels),
         thresholds=None if shared["thresholds"] is None else np.asarray(shared["thresholds"], dtype=np.float32),
     )
 
 
-def _targets_of(table: Any, problem_type: ProblemType) -> np.ndarray | None:
+def _table_of_predictions(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as broken:
+        raise DataError(f"{path} is not a parquet file") from broken
+    if b"potstill" not in (table.schema.metadata or {}):
+        raise DataError(f"{path} is not a predictions file of potstill")
+    return table
+
+
+def _targets_of(table: Any, problem_type: ProblemType, n_labels: int) -> np.ndarray | None:
     if "target" not in table.column_names:
         return None
-    dtypes = {"single_label_classification": np.int64, "multi_label_classification": np.int8, "regression": np.float32}
-    return np.asarray(table["target"].to_pylist(), dtype=dtypes[problem_type])
+    targets = table["target"].to_pylist()
+    if problem_type == "multi_label_classification":
+        return np.asarray(targets, dtype=np.int8).reshape(-1, n_labels)
+    return np.asarray(targets, dtype=np.int64 if problem_type == "single_label_classification" else np.float32)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -261,10 +290,22 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
+    with _replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of ``path`` once it is whole; after a failure neither is changed."""
     partial = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        try:
+            yield partial
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
 
 
 @contextlib.contextmanager
@@ -319,10 +360,11 @@ def _manifest_of(path: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and {"potstill", "stage", "status"} <= manifest.keys() else None
 
 
-def _require_unused(path: Path) -> None:
+def require_unused(path: Path, *, ours: str | None = None) -> None:
+    """Raise RunFolderError unless ``path`` can be written to: absent, empty, or with the file ``ours`` in it."""
     if path.is_file():
         raise RunFolderError(f"{path} is a file", do="choose another --out")
-    if path.is_dir():
+    if path.is_dir() and not (ours and (path / ours).is_file()):
         others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name != WORK)
         if others:
             raise RunFolderError(

@@ -21,6 +21,7 @@ LIGHT = (
     "potstill.records",
     "potstill.runs",
     "potstill.recipe",
+    "potstill.recipe_files",
     *sorted(f"potstill.data.{file.stem}" for file in (SOURCE / "data").glob("*.py") if file.stem != "__init__"),
     "potstill.evaluate.metrics",
     "potstill.evaluate.significance",
@@ -123,6 +124,6 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
 def test_every_recipe_loads(file: Path):
-    from potstill.recipe import load_recipe
+    from potstill.recipe_files import load_recipe
 
     assert load_recipe(file) is not None

@@ -10,7 +10,8 @@ import typer
 from potstill.cli.printing import print_json, print_rows, tell
 from potstill.cli.train import DataDir, Json, Set
 from potstill.errors import RecipeError
-from potstill.recipe import PRESETS, Recipe, build, commented_yaml, load_recipe, shipped_recipe, with_preset
+from potstill.recipe import Recipe, build
+from potstill.recipe_files import PRESETS, commented_yaml, load_recipe, shipped_recipe, with_preset
 from potstill.runs import write_text
 
 DryRun = Annotated[

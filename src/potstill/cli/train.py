@@ -13,7 +13,9 @@ from potstill.cli.printing import print_json, print_rows, tell
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; the same command resumes or finds it done.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides every draw of this run.")]
-DataDir = Annotated[Path | None, typer.Option(help="Local copies of known data sets, laid out as on the hub.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder with local copies of known data sets, such as glue/cola/train.parquet.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any other field of the recipe, e.g. distil.epochs=2.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the training rows.")]

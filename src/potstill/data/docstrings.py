@@ -58,7 +58,7 @@ LIBRARIES = {
 MASKED = "library"
 """What stands in the built-in task where a library was named."""
 
-_EXTRACTION = 1
+_EXTRACTION = 2
 """Counts up when the rules of extraction change, so that caches made by older rules are not read."""
 
 _SKIPPED_FOLDERS = frozenset(

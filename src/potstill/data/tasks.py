@@ -27,6 +27,9 @@ MAX_TEXT_CHARACTERS = 500_000
 """A longer text is taken for a mistake: no encoder of the family reads more than the first few thousand characters."""
 
 
+_SEEN_BY_THE_CORPUS = "the built-in corpus holds these texts too: a model trained on it has read them, test texts included, without labels"
+
+
 @dataclass(frozen=True)
 class Split:
     """``n`` rows: ids ``(n,)`` str, the texts (on disk where they need no cleaning), targets as in ``Predictions``.
@@ -128,6 +131,7 @@ def load_task(
     notes = list(task.notes)
     if task.builtin:
         task, parts = _read_builtin(task)
+        notes.append(_SEEN_BY_THE_CORPUS)
     else:
         task, parts = _read_parts(task, data_dir, max_text_characters, notes)
     refuse_one_class(parts["train"].targets, task.label_names, f"the training split of {task.name}")

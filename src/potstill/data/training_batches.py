@@ -10,6 +10,7 @@ import numpy as np
 from potstill.data.batches import BatchKey, BatchPlan, Ragged, pad_rows
 from potstill.data.masking import mask_batch, mask_weights
 from potstill.data.tokens import TextTokenizer
+from potstill.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ class LabelledTexts:
 
 
 def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and for validation, drawn at random: ``share`` of them for the latter, from 1 to ``most``."""
+    """Rows for training and for validation, drawn at random: ``share`` of them for the latter, from 1 to ``most``.
+
+    Raises DataError where there is one row only, which cannot be both.
+    """
+    if n_rows < 2:
+        raise DataError("the corpus fills one block only", do="give more text, or a shorter corpus.block_length")
     order = np.random.default_rng(seed).permutation(n_rows)
     held = min(max(1, round(share * n_rows)), most, n_rows - 1)
     return np.sort(order[held:]), np.sort(order[:held])

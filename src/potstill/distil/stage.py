@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from potstill.data.corpora import Corpus, load_corpus
-from potstill.data.tokens import Blocks, TextTokenizer, build_blocks
+from potstill.data.tokens import TextTokenizer, build_blocks
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.distil.objective import DistillationObjective
-from potstill.errors import ModelError
+from potstill.errors import ModelError, RecipeError
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.origins import verify_origins
 from potstill.models.student import Student, initialise_student
-from potstill.models.teacher import check_vocabulary_fits, load_masked_lm, load_tokenizer, resolve_model
+from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
 from potstill.recipe import DistilJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import fit
-from potstill.training.validation import mean_diagnostics
+from potstill.training.validation import mean_diagnostics, perplexity
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What the student learns from: the objective, the teacher in it, and masked blocks to train and validate on."""
+
+    objective: DistillationObjective
+    train: MaskedBlocks
+    held: MaskedBlocks
+    notes: list[str]
 
 
 def run(job: DistilJob) -> RunFolder:
-    """Distil as ``job`` says; a finished run is returned as it is, an interrupted one goes on where it stopped."""
+    """Distil as ``job`` says; a finished run is returned as it is, an interrupted one goes on where it stopped.
+
+    Whatever can be refused is refused before the folder is touched.
+    """
     source = resolve_model(job.teacher.model)
     corpus = load_corpus(
         job.corpus.source,
@@ -38,24 +53,31 @@ def run(job: DistilJob) -> RunFolder:
         return finished
     teacher = _teacher(source)
     student = _student(job, teacher)
-    folder = RunFolder.begin(job.out, stage="distil", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     tokenizer = load_tokenizer(source)
-    result = _train(job, folder, teacher, student, corpus) if job.distil.epochs or job.distil.max_steps else None
-    save_model_folder(student.model, tokenizer, folder.path, folder.work)
-    write_jsonl(folder.path / "history.jsonl", result.history if result else [])
-    folder.finish(
-        seed=job.seed,
-        teacher=job.teacher.model,
-        teacher_parameters=count_parameters(teacher),
-        parameters=count_parameters(student.model),
-        layers=student.layers,
-        notes=student.notes,
-        origins=student.origins,
-        training_s=result.elapsed_s if result else 0.0,
-        tokens_seen=result.tokens if result else 0,
-        best=result.best if result else None,
-        stopped_early=result.stopped_early if result else False,
-    )
+    trains = bool(job.distil.epochs or job.distil.max_steps)
+    lesson = _lesson(job, teacher, student, corpus, text_tokenizer(tokenizer, teacher)) if trains else None
+    begun = RunFolder.begin(job.out, stage="distil", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    with closing(begun) as folder:
+        result = _train(job, folder, student.model, lesson) if lesson else None
+        save_model_folder(student.model, tokenizer, folder.path, folder.work)
+        write_jsonl(folder.path / "history.jsonl", result.history if result else [])
+        if lesson:
+            folder.write_manifest(
+                corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": lesson.notes}
+            )
+        folder.finish(
+            seed=job.seed,
+            teacher=job.teacher.model,
+            teacher_parameters=count_parameters(teacher),
+            parameters=count_parameters(student.model),
+            layers=student.layers,
+            notes=student.notes,
+            origins=student.origins,
+            training_s=result.elapsed_s if result else 0.0,
+            tokens_seen=result.tokens if result else 0,
+            best=result.best if result else None,
+            stopped_early=result.stopped_early if result else False,
+        )
     return folder
 
 
@@ -87,41 +109,52 @@ def _student(job: DistilJob, teacher: PreTrainedModel) -> Student:
     return student
 
 
-def _train(job: DistilJob, folder: RunFolder, teacher: PreTrainedModel, student: Student, corpus: Corpus) -> FitResult:
-    section = job.distil
-    texts = _text_tokenizer(job, folder, teacher)
+def _lesson(
+    job: DistilJob, teacher: PreTrainedModel, student: Student, corpus: Corpus, texts: TextTokenizer
+) -> _Lesson:
+    """The corpus in blocks, some of them held out: training batches masked anew each epoch, validation batches once."""
+    section, pairs = job.distil, job.distil.hidden_pairs
+    n_layers = student.model.config.num_hidden_layers
+    if any(not 0 <= layer <= n_layers for layer, _ in pairs):
+        raise RecipeError(
+            "distil.hidden_pairs names a layer the student lacks", found=pairs, allowed=f"0 to {n_layers}"
+        )
+    objective = _objective(job, teacher.to(training_device()), student.model)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
-    folder.write_manifest(
-        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": [*corpus.notes, *blocks.notes]}
-    )
-    device = training_device()
-    objective = _objective(job, teacher.to(device), student.model)
-    train, held = _batches(job, blocks, texts)
+    masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size
+    rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
+    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed)
+    held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
+    return _Lesson(objective, train, held, [*corpus.notes, *blocks.notes])
+
+
+def _require_layers(hidden_pairs: Sequence[tuple[int, int]], n_layers: int) -> None:
+    missing = [layer for layer, _ in hidden_pairs if not 0 <= layer <= n_layers]
+    if missing:
+        raise RecipeError(
+            "distil.hidden_pairs names layers that the student lacks", found=missing, allowed=f"0 to {n_layers}"
+        )
+
+
+def _train(job: DistilJob, folder: RunFolder, student: PreTrainedModel, lesson: _Lesson) -> FitResult:
+    section, objective, device = job.distil, lesson.objective, training_device()
 
     def validate(model: nn.Module) -> dict[str, float]:
-        means = mean_diagnostics(objective.diagnostics, model, held, device=device, precision=section.precision)
+        means = mean_diagnostics(objective.diagnostics, model, lesson.held, device=device, precision=section.precision)
         loss = sum(weight * means[name] for name, weight in objective.weights.items() if weight)
-        return {"loss": loss, "perplexity": math.exp(means["mlm"]), **means}
+        return {"loss": loss, "perplexity": perplexity(means["mlm"]), **means}
 
     settings = TrainingSettings.from_values(section.model_dump(), seed=job.seed, metric="loss", greater_is_better=False)
     return fit(
-        student.model.to(device),
+        student.to(device),
         objective,
-        train,
+        lesson.train,
         settings,
         work=folder.work / "distil",
         validate=validate,
         log_folder=folder.path / "logs",
         title="distil",
     )
-
-
-def _text_tokenizer(job: DistilJob, folder: RunFolder, teacher: PreTrainedModel) -> TextTokenizer:
-    """The teacher's tokenizer, which is the student's too: both read the same ids."""
-    load_tokenizer(resolve_model(job.teacher.model)).save_pretrained(folder.work / "tokenizer")
-    texts = TextTokenizer.open(folder.work / "tokenizer")
-    check_vocabulary_fits(teacher, texts)
-    return texts
 
 
 def _objective(job: DistilJob, teacher: PreTrainedModel, student: PreTrainedModel) -> DistillationObjective:
@@ -142,17 +175,3 @@ def _objective(job: DistilJob, teacher: PreTrainedModel, student: PreTrainedMode
         student_width=student.config.hidden_size,
         seed=job.seed,
     )
-
-
-def _batches(job: DistilJob, blocks: Blocks, texts: TextTokenizer) -> tuple[MaskedBlocks, MaskedBlocks]:
-    """Training batches, masked anew each epoch, and validation batches, masked once and for all."""
-    section, corpus = job.distil, job.corpus
-    masking = Masking(**section.masking.model_dump())
-    train_rows, held_rows = hold_out(len(blocks), corpus.validation_share, corpus.validation_blocks, seed=0)
-    train = MaskedBlocks(
-        blocks, blocks.token_counts, train_rows, texts, masking, batch_size=section.batch_size, seed=job.seed
-    )
-    held = MaskedBlocks(
-        blocks, blocks.token_counts, held_rows, texts, masking, batch_size=section.batch_size, seed=0, shuffle=False
-    )
-    return train, held

@@ -12,8 +12,8 @@ from typing import Any
 from potstill.data.catalogue import Task, get_task
 from potstill.data.custom import custom_task
 from potstill.data.tasks import Split, TaskData, load_task
-from potstill.errors import RunFolderError
-from potstill.evaluate.metrics import compute_metrics
+from potstill.errors import DataError, RunFolderError
+from potstill.evaluate.metrics import compute_metrics, default_metrics
 from potstill.evaluate.retention import Comparison, compare_arms
 from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
@@ -57,14 +57,17 @@ def predict_split(predictor: Predictor, split: Split) -> Predictions:
     return predictor.predict(split.texts).with_targets(split.targets, split.ids)
 
 
-def store_predictions(folder: Path, split: str, predictions: Predictions) -> dict[str, float]:
-    """Keep predictions in a run folder and the metrics computed from what was kept."""
+def store_predictions(
+    folder: Path, split: str, predictions: Predictions, metrics: Sequence[str] = ()
+) -> dict[str, float]:
+    """Keep predictions in a run folder, and the metrics computed from them: those named, and those usual."""
     write_predictions(folder / "predictions" / f"{split}.parquet", predictions)
-    metrics = compute_metrics(predictions)
+    usual = default_metrics(predictions.problem_type, len(predictions.label_names))
+    values = compute_metrics(predictions, list(dict.fromkeys((*metrics, *usual))))
     path = folder / "metrics.json"
-    defined = {name: number_or_none(value) for name, value in metrics.items()}
+    defined = {name: number_or_none(value) for name, value in values.items()}
     write_json(path, (read_json(path) or {}) | {split: defined})
-    return metrics
+    return values
 
 
 def evaluate_run(
@@ -87,10 +90,21 @@ def evaluate_run(
     data = load_task_section(
         TaskSection.model_validate(folder.manifest["task"]), None if where is None else Path(where)
     )
+    _require_same_rows(folder, data)
     chosen = split or data.task.report_split
     rows = data.split(chosen)
     predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
-    return store_predictions(folder.path, chosen, predict_split(predictor, rows))
+    metrics = (folder.manifest["metric"], *data.task.metrics)
+    return store_predictions(folder.path, chosen, predict_split(predictor, rows), metrics)
+
+
+def _require_same_rows(run: RunFolder, data: TaskData) -> None:
+    """Splits are drawn from the rows there are: of other rows, some that are measured may have been trained on."""
+    if run.manifest["data"]["fingerprint"] != data.fingerprint:
+        raise DataError(
+            f"the rows of {data.task.name} are not those that {run.path} was trained and measured on",
+            do="put the data back as they were, or fine-tune again",
+        )
 
 
 def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = None, resamples: int = 1000) -> Comparison:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from potstill.data.tasks import TaskData
 from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import LabelledTexts, truncated_sentence
 from potstill.errors import ModelError
-from potstill.evaluate.metrics import compute_metrics, higher_is_better
+from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective, hard_loss
 from potstill.models.folders import count_parameters, save_model_folder
@@ -25,6 +27,7 @@ from potstill.models.teacher import (
     longest_input,
     open_classifier,
     resolve_model,
+    text_tokenizer,
 )
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
@@ -32,17 +35,73 @@ from potstill.runtime.torch_predictor import TorchPredictor
 from potstill.training.objective import Objective
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
-from potstill.training.trainer import fit
+from potstill.training.trainer import Validate, fit
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What the classifier learns from, and by which of the task's metrics its best epoch is known."""
+
+    data: TaskData
+    texts: TextTokenizer
+    batches: LabelledTexts
+    objective: Objective
+    settings: TrainingSettings
+    metric: str
+    notes: list[str]
 
 
 def run(job: FinetuneJob) -> RunFolder:
-    """Fine-tune as ``job`` says and store predictions; finished runs are returned, interrupted ones go on."""
+    """Fine-tune as ``job`` says and store predictions; finished runs are returned, interrupted ones go on.
+
+    Whatever can be refused is refused before the folder is touched.
+    """
     source = resolve_model(job.model)
     data = load_task_section(job.task, job.data_dir)
     inputs = [model_fingerprint(resolve_model(name)) for name in (job.model, job.teacher) if name]
     work_id = fingerprint("finetune", job.substance(), *inputs, data.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
+    model = _classifier(job, source, data)
+    tokenizer = load_tokenizer(source)
+    tokenizer.model_max_length = job.finetune.max_length
+    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    with closing(begun) as folder:
+        result = _train(folder, model, lesson, job)
+        save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
+        write_jsonl(folder.path / "history.jsonl", result.history)
+        _store_all_predictions(job, folder, model, lesson)
+        folder.finish(parameters=count_parameters(model), **_facts(job, lesson, result))
+    return folder
+
+
+def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
+    """What the manifest tells of a finished run."""
+    data = lesson.data
+    return {
+        "base_model": job.model,
+        "teacher": job.teacher,
+        "task": job.task.model_dump(mode="json"),
+        "seed": job.seed,
+        "data": {
+            "fingerprint": data.fingerprint,
+            "notes": [*data.notes, *lesson.notes],
+            "counts": {split: dataclasses.asdict(counts) for split, counts in data.counts.items()},
+        },
+        "label_names": list(data.task.label_names),
+        "problem_type": data.task.problem_type,
+        "metric": lesson.metric,
+        "report_split": data.task.report_split,
+        "max_length": job.finetune.max_length,
+        "training_s": result.elapsed_s,
+        "tokens_seen": result.tokens,
+        "best": result.best,
+        "stopped_early": result.stopped_early,
+    }
+
+
+def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedModel:
     model = load_classifier(
         source,
         label_names=data.task.label_names,
@@ -50,38 +109,12 @@ def run(job: FinetuneJob) -> RunFolder:
         seed=job.seed,
         dropout=job.finetune.dropout,
     )
-    _require_length(job.finetune.max_length, model)
-    tokenizer = load_tokenizer(source)
-    teacher = _teacher(job, tokenizer)
-    folder = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
-    tokenizer.model_max_length = job.finetune.max_length
-    texts = _text_tokenizer(tokenizer, folder)
-    notes, result = _train(job, folder, model, teacher, data, texts)
-    save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
-    write_jsonl(folder.path / "history.jsonl", result.history)
-    _store_all_predictions(job, folder, model, data, texts)
-    folder.finish(
-        base_model=job.model,
-        teacher=job.teacher,
-        task=job.task.model_dump(mode="json"),
-        seed=job.seed,
-        data={
-            "fingerprint": data.fingerprint,
-            "notes": [*data.notes, *notes],
-            "counts": {split: dataclasses.asdict(counts) for split, counts in data.counts.items()},
-        },
-        label_names=list(data.task.label_names),
-        problem_type=data.task.problem_type,
-        metric=job.finetune.metric or data.task.metric,
-        report_split=data.task.report_split,
-        max_length=job.finetune.max_length,
-        parameters=count_parameters(model),
-        training_s=result.elapsed_s,
-        tokens_seen=result.tokens,
-        best=result.best,
-        stopped_early=result.stopped_early,
-    )
-    return folder
+    longest = longest_input(model)
+    if job.finetune.max_length > longest:
+        raise ModelError(
+            "finetune.max_length is more than the model takes", found=job.finetune.max_length, allowed=f"4 to {longest}"
+        )
+    return model
 
 
 def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel | None:
@@ -93,46 +126,35 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
     return open_classifier(source)
 
 
-def _require_length(max_length: int, model: PreTrainedModel) -> None:
-    longest = longest_input(model)
-    if max_length > longest:
-        raise ModelError(
-            "finetune.max_length is more than the model takes", found=max_length, allowed=f"4 to {longest}"
-        )
-
-
-def _text_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: RunFolder) -> TextTokenizer:
-    tokenizer.save_pretrained(folder.work / "tokenizer")
-    return TextTokenizer.open(folder.work / "tokenizer")
-
-
-def _train(
-    job: FinetuneJob,
-    folder: RunFolder,
-    model: PreTrainedModel,
-    teacher: PreTrainedModel | None,
-    data: TaskData,
-    texts: TextTokenizer,
-) -> tuple[list[str], FitResult]:
-    section, device = job.finetune, training_device()
-    train = data.splits["train"]
+def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
+    section, task, train = job.finetune, data.task, data.splits["train"]
+    metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
     encoded = texts.encode(train.texts, section.max_length)
-    batches = LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed)
-    metric = section.metric or data.task.metric
-    settings = TrainingSettings.from_values(
-        section.model_dump(), seed=job.seed, metric=metric, greater_is_better=higher_is_better(metric)
+    cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
+    return _Lesson(
+        data=data,
+        texts=texts,
+        batches=LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed),
+        objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
+        settings=TrainingSettings.from_values(
+            section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
+        ),
+        metric=metric.name,
+        notes=list(cut),
     )
-    result = fit(
-        model.to(device),
-        _objective(job, data, teacher.to(device) if teacher else None),
-        batches,
-        settings,
+
+
+def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:
+    return fit(
+        model.to(training_device()),
+        lesson.objective,
+        lesson.batches,
+        lesson.settings,
         work=folder.work / "finetune",
-        validate=_validation(job, data, texts, metric),
+        validate=_validation(job, lesson),
         log_folder=folder.path / "logs",
-        title=f"finetune {data.task.name}",
+        title=f"finetune {lesson.data.task.name}",
     )
-    return list(truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")), result
 
 
 def _objective(job: FinetuneJob, data: TaskData, teacher: PreTrainedModel | None) -> Objective:
@@ -147,13 +169,13 @@ def _objective(job: FinetuneJob, data: TaskData, teacher: PreTrainedModel | None
     )
 
 
-def _validation(job: FinetuneJob, data: TaskData, texts: TextTokenizer, metric: str) -> Any:
+def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
     """Metrics and loss on the selection split, which is never the split that is reported on."""
-    split = data.splits["selection"]
+    split, task = lesson.data.splits["selection"], lesson.data.task
 
     def validate(model: nn.Module) -> dict[str, float]:
-        predictions = predict_split(_predictor(job, model, data, texts), split)
-        names = list(dict.fromkeys((metric, *data.task.metrics)))
+        predictions = predict_split(_predictor(job, model, lesson), split)
+        names = list(dict.fromkeys((lesson.metric, *task.metrics)))
         return {**compute_metrics(predictions, names), "loss": _mean_loss(predictions)}
 
     return validate
@@ -165,23 +187,18 @@ def _mean_loss(predictions: Any) -> float:
     return float(hard_loss(logits, targets, predictions.problem_type)) / len(predictions)
 
 
-def _predictor(job: FinetuneJob, model: nn.Module, data: TaskData, texts: TextTokenizer) -> TorchPredictor:
+def _predictor(job: FinetuneJob, model: nn.Module, lesson: _Lesson) -> TorchPredictor:
+    task, section = lesson.data.task, job.finetune
     return TorchPredictor(
-        model,
-        texts,
-        data.task.label_names,
-        data.task.problem_type,
-        job.finetune.max_length,
-        job.finetune.evaluate_batch_size,
+        model, lesson.texts, task.label_names, task.problem_type, section.max_length, section.evaluate_batch_size
     )
 
 
-def _store_all_predictions(
-    job: FinetuneJob, folder: RunFolder, model: PreTrainedModel, data: TaskData, texts: TextTokenizer
-) -> None:
-    predictor = _predictor(job, model, data, texts)
-    for name in dict.fromkeys(("selection", data.task.report_split)):
-        store_predictions(folder.path, name, predict_split(predictor, data.splits[name]))
+def _store_all_predictions(job: FinetuneJob, folder: RunFolder, model: PreTrainedModel, lesson: _Lesson) -> None:
+    predictor = _predictor(job, model, lesson)
+    for name in dict.fromkeys(("selection", lesson.data.task.report_split)):
+        predictions = predict_split(predictor, lesson.data.splits[name])
+        store_predictions(folder.path, name, predictions, (lesson.metric, *lesson.data.task.metrics))
 
 
 def _for_model(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> PreTrainedTokenizerFast:

@@ -88,6 +88,17 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def text_tokenizer(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> TextTokenizer:
+    """``tokenizer`` as the data room knows it; its longest input is what both it and ``model`` take.
+
+    Raises ``ModelError`` where it has an id that ``model`` has no embedding for, or lacks a special token.
+    """
+    check_vocabulary_fits(model, tokenizer)
+    spellings = {role: getattr(tokenizer, f"{role}_token") for role in ("cls", "sep", "pad", "mask", "unk")}
+    longest = min(tokenizer.model_max_length, longest_input(model))
+    return TextTokenizer.from_backend(tokenizer.backend_tokenizer, max_length=longest, special_tokens=spellings)
+
+
 def load_masked_lm(name: str | Path, *, seed: int = 0) -> LoadedMaskedLM:
     """The masked-language model of a checkpoint, in float32 and evaluation mode.
 

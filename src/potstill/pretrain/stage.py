@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import math
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel, set_seed
 
-from potstill.data.corpora import load_corpus
+from potstill.data.corpora import Corpus, load_corpus
 from potstill.data.tokens import TextTokenizer, build_blocks
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.models.folders import count_parameters, save_model_folder
-from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model
+from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
 from potstill.pretrain.objective import MaskedLMObjective
 from potstill.recipe import PretrainJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
+from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
-from potstill.training.trainer import FitResult, fit
-from potstill.training.validation import mean_diagnostics
+from potstill.training.trainer import fit
+from potstill.training.validation import mean_diagnostics, perplexity
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The corpus in masked blocks: those to train on, masked anew each epoch, and those to validate on."""
+
+    train: MaskedBlocks
+    held: MaskedBlocks
+    notes: list[str]
 
 
 def run(job: PretrainJob) -> RunFolder:
-    """Train a masked-language model as ``job`` says; finished runs are returned, interrupted ones go on."""
+    """Train a masked-language model as ``job`` says; finished runs are returned, interrupted ones go on.
+
+    Whatever can be refused is refused before the folder is touched.
+    """
     source = resolve_model(job.model)
     corpus = load_corpus(
         job.corpus.source,
@@ -35,24 +49,23 @@ def run(job: PretrainJob) -> RunFolder:
         return finished
     model, head_is_new = _model(job, source)
     tokenizer = load_tokenizer(source)
-    folder = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
-    tokenizer.save_pretrained(folder.work / "tokenizer")
-    texts = TextTokenizer.open(folder.work / "tokenizer")
-    blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
-    phases = _fit_phases(job, folder, model, head_is_new, blocks, texts)
-    save_model_folder(model, tokenizer, folder.path, folder.work)
-    write_jsonl(folder.path / "history.jsonl", _joined(phases))
-    folder.finish(
-        seed=job.seed,
-        teacher=job.model,
-        head_was_new=head_is_new,
-        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": [*corpus.notes, *blocks.notes]},
-        parameters=count_parameters(model),
-        training_s=sum(phase.elapsed_s for phase in phases),
-        tokens_seen=sum(phase.tokens for phase in phases),
-        best=phases[-1].best,
-        stopped_early=phases[-1].stopped_early,
-    )
+    text = _text(job, corpus, text_tokenizer(tokenizer, model))
+    begun = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    with closing(begun) as folder:
+        phases = _fit_phases(job, folder, model, head_is_new, text)
+        save_model_folder(model, tokenizer, folder.path, folder.work)
+        write_jsonl(folder.path / "history.jsonl", _joined(phases))
+        folder.finish(
+            seed=job.seed,
+            teacher=job.model,
+            head_was_new=head_is_new,
+            corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": text.notes},
+            parameters=count_parameters(model),
+            training_s=sum(phase.elapsed_s for phase in phases),
+            tokens_seen=sum(phase.tokens for phase in phases),
+            best=phases[-1].best if phases else None,
+            stopped_early=phases[-1].stopped_early if phases else False,
+        )
     return folder
 
 
@@ -64,8 +77,17 @@ def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
     return AutoModelForMaskedLM.from_config(loaded.model.config), False
 
 
+def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
+    blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
+    masking, counts, size = Masking(**job.pretrain.masking.model_dump()), blocks.token_counts, job.pretrain.batch_size
+    rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
+    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed)
+    held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
+    return _Text(train, held, [*corpus.notes, *blocks.notes])
+
+
 def _fit_phases(
-    job: PretrainJob, folder: RunFolder, model: PreTrainedModel, head_is_new: bool, blocks: Any, texts: TextTokenizer
+    job: PretrainJob, folder: RunFolder, model: PreTrainedModel, head_is_new: bool, text: _Text
 ) -> list[FitResult]:
     """First a new head alone, so that its random gradients do not spoil the encoder; then every parameter."""
     phases = []
@@ -73,9 +95,10 @@ def _fit_phases(
     if head_is_new and section.head_steps:
         train_only_head(model)
         head_section = {"learning_rate": section.head_learning_rate, "max_steps": section.head_steps, "keep": "last"}
-        phases.append(_fit(job, folder, model, blocks, texts, "head", head_section))
+        phases.append(_fit(job, folder, model, text, "head", head_section))
         model.requires_grad_(True)
-    phases.append(_fit(job, folder, model, blocks, texts, "all", {}))
+    if section.epochs or section.max_steps:
+        phases.append(_fit(job, folder, model, text, "all", {}))
     return phases
 
 
@@ -86,26 +109,13 @@ def train_only_head(model: PreTrainedModel) -> None:
 
 
 def _fit(
-    job: PretrainJob,
-    folder: RunFolder,
-    model: PreTrainedModel,
-    blocks: Any,
-    texts: TextTokenizer,
-    phase: str,
-    others: dict[str, Any],
+    job: PretrainJob, folder: RunFolder, model: PreTrainedModel, text: _Text, phase: str, others: dict[str, Any]
 ) -> FitResult:
-    section, corpus = job.pretrain, job.corpus
-    masking = Masking(**section.masking.model_dump())
-    train_rows, held_rows = hold_out(len(blocks), corpus.validation_share, corpus.validation_blocks, seed=0)
-    size = section.batch_size
-    train = MaskedBlocks(blocks, blocks.token_counts, train_rows, texts, masking, batch_size=size, seed=job.seed)
-    held = MaskedBlocks(blocks, blocks.token_counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
-    objective = MaskedLMObjective()
-    device = training_device()
+    section, objective, device = job.pretrain, MaskedLMObjective(), training_device()
 
     def validate(student: nn.Module) -> dict[str, float]:
-        means = mean_diagnostics(objective.diagnostics, student, held, device=device, precision=section.precision)
-        return {"loss": means["mlm"], "perplexity": math.exp(means["mlm"]), **means}
+        means = mean_diagnostics(objective.diagnostics, student, text.held, device=device, precision=section.precision)
+        return {"loss": means["mlm"], "perplexity": perplexity(means["mlm"]), **means}
 
     settings = TrainingSettings.from_values(
         section.model_dump(), seed=job.seed, **({"metric": "loss", "greater_is_better": False} | others)
@@ -113,7 +123,7 @@ def _fit(
     return fit(
         model.to(device),
         objective,
-        train,
+        text.train,
         settings,
         work=folder.work / phase,
         validate=validate,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from potstill.data.catalogue import CATALOGUE
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.records import Predictions
@@ -27,7 +29,6 @@ def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
 
 def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
     """Everything that the runs of an experiment tell, gathered."""
-    recipe_yaml = (root / "recipe.yaml").read_text(encoding="utf-8")
     encoders = {arm: RunFolder.open(root / facts["run"]) for arm, facts in experiment["encoders"].items()}
     return Report(
         title=experiment["name"],
@@ -38,7 +39,7 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         ],
         layer_map=_layer_map(encoders["student"]),
         commands=["potstill run recipe.yaml"],
-        recipe_yaml=recipe_yaml,
+        recipe_yaml=_public_recipe(root),
         versions=versions(),
         machine=_machine(),
         notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
@@ -54,7 +55,7 @@ def write_run_page(path: Path) -> Path:
         title=path.name,
         created=run.manifest["finished"],
         tasks=[task],
-        recipe_yaml=(path / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe_yaml=_public_recipe(path),
         versions=run.manifest["versions"],
         machine=_machine(),
     )
@@ -232,7 +233,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         truncated_share=_share(predictions),
         making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest)],
         data_notes=manifest["data"]["notes"],
-        recipe_yaml=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
         citation=known.citation if known else "",
     )
@@ -244,6 +245,18 @@ def _is_pair(task: Any) -> bool:
 
 def _second(manifest: Mapping[str, Any]) -> list[str]:
     return [f"learnt from the outputs of {_public(manifest['teacher'])} as well"] if manifest["teacher"] else []
+
+
+def _public_recipe(folder: Path) -> str:
+    """The recipe of a run or an experiment as it can be shown to others: without the folders of this machine."""
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    shown = {name: value for name, value in recipe.items() if name not in ("out", "data_dir")}
+    for name in ("model", "teacher"):
+        if isinstance(shown.get(name), str):
+            shown[name] = _public(shown[name])
+        elif isinstance(shown.get(name), dict):
+            shown[name] = shown[name] | {"model": _public(shown[name]["model"])}
+    return yaml.safe_dump(shown, sort_keys=False)
 
 
 def _public(name: str) -> str:
@@ -267,6 +280,6 @@ def _encoder_card(run: RunFolder) -> ModelCard:
         bytes_on_disk=parameters_on_disk(run.path),
         making=[f"{made} {_public(manifest['teacher'])} in {manifest['training_s']:.0f} s"],
         data_notes=(manifest.get("corpus") or {}).get("notes", []),
-        recipe_yaml=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from potstill.errors import StorageError
 from potstill.runs import write_json
 
 STATE = "trainer_state.json"
+_TORCH_WRITES = ("iostream error", "inline_container", "PytorchStreamWriter")
+"""What torch's writer of files says of itself in the errors it raises."""
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -46,12 +49,20 @@ def saving(target: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as failure:
-        shutil.rmtree(target, ignore_errors=True)
-        target.unlink(missing_ok=True)
+        _remove(target)
+        if isinstance(failure, RuntimeError) and not any(word in str(failure) for word in _TORCH_WRITES):
+            raise
         raise StorageError(
             f"{target} could not be written ({failure})",
             do="what was saved before it is kept; free some space and start again: training resumes there",
         ) from failure
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        target.unlink(missing_ok=True)
 
 
 class BestWeights:
@@ -68,7 +79,7 @@ class BestWeights:
         return json.loads(self._facts.read_text(encoding="utf-8")) if self._facts.exists() else None
 
     def offer(self, module: nn.Module, *, step: int, epoch: float, value: float) -> bool:
-        """Keep ``module`` if ``value`` is better than what is kept; ties go to the earlier step."""
+        """Keep ``module`` if ``value`` is better than what is kept; ties go to the earlier step, NaN to anything."""
         best = self.facts
         if best is not None and not self._better(value, best["value"]):
             return False
@@ -84,4 +95,6 @@ class BestWeights:
         load_model(module, str(self._weights), strict=True)
 
     def _better(self, value: float, than: float) -> bool:
+        if math.isnan(than):
+            return not math.isnan(value)
         return value > than if self._greater_is_better else value < than

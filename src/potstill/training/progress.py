@@ -57,10 +57,8 @@ class ProgressReport(TrainerCallback):
             self._last_line = time.monotonic()
             print(f"{self._title}: step {state.global_step}/{state.max_steps}  {figures}", file=sys.stderr, flush=True)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Leave the finished bar on the screen."""
+    def close(self) -> None:
+        """Leave the bar on the screen as it stands, and give the cursor back; also after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from potstill.errors import RecipeError
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -62,9 +64,13 @@ def training_device() -> torch.device:
 def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
     """The arithmetic behind ``auto``: bf16 where the processor has matrix units for it, else float32.
 
+    Raises RecipeError for fp16 without a GPU.
+
     AVX-512 BF16 alone does not count: without AMX, torch's bf16 products ran at 0.55 of the rate of its float32 ones
     (``benchmarks/matrix_rates.py``).
     """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError("fp16 needs a GPU", found=precision, allowed="auto, fp32, bf16")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():

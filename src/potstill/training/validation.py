@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
@@ -37,3 +38,11 @@ def mean_diagnostics(
                 sums[name] += float(total)
                 counts[name] += float(count)
     return {name: sums[name] / max(counts[name], 1.0) for name in sums}
+
+
+def perplexity(cross_entropy: float) -> float:
+    """The exponential of a mean cross-entropy in nats; infinite where a float cannot hold it."""
+    try:
+        return math.exp(cross_entropy)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,77 @@
+"""What training counts between two records of its history: the loss's terms, tokens and seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+SumOverProcesses = Callable[[Sequence[float]], list[float]]
+
+
+class Meter(TrainerCallback, ExportableState):
+    """Running sums of each term of the loss, of tokens and of wall time.
+
+    A checkpoint carries them, so the history of a resumed training reads like that of an uninterrupted one, and its
+    time includes that of the processes killed on the way, up to the checkpoint it went on from.
+
+    tokens: trained on so far, padding not counted. terms: sums of the terms' means since the last record, on this
+    process. steps: optimiser steps since then.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = self.recorded_tokens = 0
+        self.terms: dict[str, float] = {}
+        self.steps = 0
+        self.earlier_s = self.recorded_s = 0.0
+        self._started_s = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time of training, validation and checkpoints included."""
+        return self.earlier_s + time.monotonic() - self._started_s
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this."""
+        kept = {name: getattr(self, name) for name in ("tokens", "recorded_tokens", "terms", "steps", "recorded_s")}
+        return {"args": {}, "attributes": {**kept, "earlier_s": self.elapsed_s}}
+
+    def add(self, means: Mapping[str, float]) -> None:
+        """Add a batch's share of each term's mean."""
+        for name, mean in means.items():
+            self.terms[name] = self.terms.get(name, 0.0) + mean
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Do something besides training, such as validation, whose time does not slow the rate of tokens."""
+        before = time.monotonic()
+        yield
+        self.recorded_s += time.monotonic() - before
+
+    def record(self, weights: Mapping[str, float], over_processes: SumOverProcesses) -> dict[str, float]:
+        """The figures since the last record: ``loss``, ``loss_<term>`` and ``tokens_per_s``; begins a new one."""
+        names = sorted(self.terms)
+        sums = over_processes([self.terms[name] for name in names])
+        means = {name: total / self.steps for name, total in zip(names, sums, strict=True)}
+        span_s, tokens = self.elapsed_s - self.recorded_s, self.tokens - self.recorded_tokens
+        self.terms, self.steps = {}, 0
+        self.recorded_s, self.recorded_tokens = self.elapsed_s, self.tokens
+        return {
+            "loss": sum(weights[name] * mean for name, mean in means.items()),
+            **{f"loss_{name}": mean for name, mean in means.items()},
+            "tokens_per_s": tokens / max(span_s, 1e-9),
+        }
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self._started_s = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Count the step."""
+        self.steps += 1
