@@ -27,7 +27,9 @@ MAX_TEXT_CHARACTERS = 500_000
 """A longer text is taken for a mistake: no encoder of the family reads more than the first few thousand characters."""
 
 
-_SEEN_BY_THE_CORPUS = "the built-in corpus holds these texts too: a model trained on it has read them, test texts included, without labels"
+_SEEN_BY_THE_CORPUS = (
+    "the built-in corpus holds these texts too: a model trained on it has read them, those of test included, unlabelled"
+)
 
 
 @dataclass(frozen=True)
