@@ -40,7 +40,7 @@ def data_dir() -> Path:
     return folder
 
 
-# -- the main job in small: a teacher, text and tasks that a stage takes a second for -----------------------------------
+# -- the main job in small: a teacher, text and tasks that a stage takes a second for ----------------------------------
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GOOD = ("good", "fine", "warm", "bright", "lovely", "kind")
@@ -186,3 +186,63 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer = csv.writer(stream)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+SMALL = {
+    "pretrain": ("corpus.block_length=32", "pretrain.head_steps=3", "pretrain.max_steps=4", "pretrain.batch_size=8"),
+    "distil": ("corpus.block_length=32", "student.layers=2", "distil.max_steps=6", "distil.batch_size=8"),
+    "finetune": (
+        "finetune.max_length=40",
+        "finetune.epochs=2",
+        "finetune.batch_size=16",
+        "finetune.learning_rate=0.003",
+    ),
+}
+"""What makes each stage take a second; the last batch of every split is a partial one."""
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., tuple[str, ...]]:
+    """``--set`` flags that make a stage small, with more fields over them."""
+
+    def flags(stage: str, *more: str) -> tuple[str, ...]:
+        fields = (*SMALL[stage], *(["finetune.evaluate_batch_size=5"] if stage == "finetune" else []), *more)
+        return tuple(part for field in fields for part in ("--set", field))
+
+    return flags
+
+
+@pytest.fixture(scope="session")
+def encoders(potstill: Any, small: Any, tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The runs ``teacher``, an encoder given a head, and ``student``, two layers distilled from it."""
+    root = tmp_path_factory.mktemp("encoders")
+    teacher, student = root / "teacher", root / "student"
+    made = potstill("pretrain", "--model", tiny.encoder, "--corpus", tiny.corpus, "--out", teacher, *small("pretrain"))
+    assert made.code == 0, made.err
+    made = potstill("distil", "--teacher", teacher, "--corpus", tiny.corpus, "--out", student, *small("distil"))
+    assert made.code == 0, made.err
+    return {"teacher": teacher, "student": student}
+
+
+@pytest.fixture(scope="session")
+def task_flags(tiny: TinyWorld) -> dict[str, tuple[object, ...]]:
+    """For one task of each kind (one label, pairs, many labels, scores) the flags that describe it."""
+    return {
+        "reviews": ("--task", "reviews", "--file", tiny.reviews),
+        "pairs": ("--task", "pairs", "--file", tiny.pairs, "--text-column", "first", "--text-column", "second"),
+        "tags": ("--task", "tags", "--file", tiny.tags, "--label-column", "praise", "--label-column", "blame"),
+        "scores": ("--task", "scores", "--file", tiny.scores, "--label-column", "score"),
+    }
+
+
+@pytest.fixture(scope="session")
+def classifiers(
+    potstill: Any, small: Any, encoders: dict[str, Path], task_flags: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A student's run on the task of each kind, and under ``teacher-…`` the teacher's."""
+    root = tmp_path_factory.mktemp("classifiers")
+    for task, flags in task_flags.items():
+        for name, arm in ((task, "student"), (f"teacher-{task}", "teacher")):
+            made = potstill("finetune", "--model", encoders[arm], *flags, "--out", root / name, *small("finetune"))
+            assert made.code == 0, made.err
+    return {path.name: path for path in root.iterdir()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,10 @@ def run(
     recipe: str | Path, *, data_dir: str | Path | None = None, out: str | Path | None = None, set: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Run every stage of a recipe, a file or the name of one that comes with potstill; returns page and comparisons."""
-    given = [f"{name}={value}" for name, value in (("data_dir", data_dir), ("out", out)) if value is not None]
-    resolved = load_recipe(shipped_recipe(str(recipe)), [*set, *given])
+    given = {"data_dir": data_dir, "out": out}
+    # Quoted, because an override is read as YAML and a folder called 2024 is no number.
+    quoted = [f"{name}={dumps(str(path))}" for name, path in given.items() if path is not None]
+    resolved = load_recipe(shipped_recipe(str(recipe)), [*set, *quoted])
     pipeline.run_recipe(resolved)
     return pipeline.results(resolved.folder)
 

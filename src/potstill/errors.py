@@ -37,7 +37,8 @@ class PotstillError(Exception):
             parts.append(f"allowed: {_listed(self.allowed)}")
         if self.do is not None:
             parts.append(self.do)
-        sentence = "; ".join(part.rstrip(".") for part in parts)
+        # What libraries say can run over several lines; a message of ours is one.
+        sentence = " ".join("; ".join(part.rstrip(".") for part in parts).split())
         return sentence if sentence.endswith("?") else f"{sentence}."
 
 

@@ -114,11 +114,9 @@ def _mlm_flops(shape: Shape, masked_share: float) -> float:
 
 @lru_cache(maxsize=4)
 def _config(model: str) -> Any:
-    from transformers import AutoConfig
+    from potstill.models.teacher import open_config, resolve_model
 
-    from potstill.models.teacher import resolve_model
-
-    return AutoConfig.from_pretrained(resolve_model(model), trust_remote_code=False)
+    return open_config(resolve_model(model))
 
 
 def _teacher_shape(recipe: Recipe) -> Shape:

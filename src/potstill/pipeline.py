@@ -139,10 +139,15 @@ def _finetune_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> Fin
         seed=seed,
         data_dir=recipe.data_dir,
         model=encoder.get(arm, str(recipe.folder / "encoders" / arm)),
-        task=task.model_copy(update={"finetune": {}, "seeds": None}),
+        task=_task_alone(task),
         teacher=str(run_path(recipe.folder, task.name, "teacher", seed)) if arm == "student-second" else None,
         finetune=recipe.finetune_for(task),
     )
+
+
+def _task_alone(task: TaskSection) -> TaskSection:
+    """What decides the rows of a task, without how it is trained on."""
+    return task.model_copy(update={"finetune": {}, "seeds": None})
 
 
 def run_path(root: Path, task: str, arm: str, seed: int) -> Path:
@@ -275,6 +280,7 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     left before is set aside under another name, and ``tell`` says so.
     """
     stages = plan(recipe)
+    _read_inputs(recipe)
     _claim_folder(recipe)
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
@@ -289,6 +295,28 @@ def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
         kept = set_aside(stage.job.out)
         tell(f"    its recipe or input changed: it runs again; the run before is kept in {kept}")
         return stage.run()
+
+
+def _read_inputs(recipe: Recipe) -> None:
+    """Meet at once what a late stage would stop at: no teacher, no such layers, a corpus or rows that are wrong."""
+    from transformers import AutoConfig
+
+    from potstill.data.corpora import load_corpus
+    from potstill.evaluate.stage import load_task_section
+    from potstill.models.layer_choice import choose_layers
+    from potstill.models.teacher import resolve_model
+
+    source, student, corpus = resolve_model(recipe.teacher.model), recipe.student, recipe.corpus
+    if Path(source).is_dir():
+        choose_layers(AutoConfig.from_pretrained(source).num_hidden_layers, student.layers, student.layer_choice)
+    for task in recipe.tasks:
+        load_task_section(_task_alone(task), recipe.data_dir)
+    load_corpus(
+        corpus.source,
+        text_column=corpus.text_column,
+        data_dir=recipe.data_dir,
+        max_characters=corpus.max_characters,
+    )
 
 
 def _claim_folder(recipe: Recipe) -> None:

@@ -365,7 +365,9 @@ def require_unused(path: Path, *, ours: str | None = None) -> None:
     if path.is_file():
         raise RunFolderError(f"{path} is a file", do="choose another --out")
     if path.is_dir() and not (ours and (path / ours).is_file()):
-        others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name != WORK)
+        # What a process killed while it wrote its first file left behind is ours too.
+        ours_too = (WORK, f".{MANIFEST}.partial", f".{ours}.partial")
+        others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name not in ours_too)
         if others:
             raise RunFolderError(
                 f"{path} is not empty and was not made by potstill",

@@ -183,7 +183,7 @@ def foreign_classifier(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_teacher_with_another_tokenizer_is_refused(refused, tiny, foreign_classifier, tmp_path):
     arguments = ("--model", tiny.teacher, "--teacher", foreign_classifier, "--task", "x", "--file", tiny.reviews)
-    said = refused("finetune", *arguments, "--out", tmp_path / "out")
+    said = refused("finetune", *arguments, "--max-length", 40, "--out", tmp_path / "out")
     assert "different vocabularies" in said
     assert "book" in said
     assert not (tmp_path / "out").exists()
@@ -205,27 +205,31 @@ def pickled(tiny: Any, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_a_pickle_is_refused_with_how_to_convert_it(verb, what, refused, tiny, pickled, tmp_path):
     model = pickled if what == "folder" else pickled / "pytorch_model.bin"
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"name: x\nteacher: {{model: {model}}}\ncorpus: {{source: {tiny.corpus}}}\ntasks: [name: cola]\n")
-    arguments = {
-        "pretrain": ("--model", model, "--corpus", tiny.corpus),
-        "distil": ("--teacher", model, "--corpus", tiny.corpus),
-        "finetune": ("--model", model, "--task", "x", "--file", tiny.reviews),
-        "run": (recipe,),
-    }
-    out = tmp_path / "out"
-    called = refused(verb, *arguments[verb], "--out", out) if verb != "run" else None
-    if called is None:
-        return
-    assert "pickle" in called
-    assert "save_pretrained" in called
-    assert not out.exists()
+    flags = verbs(tiny, tmp_path)[verb]
+    flags += {"run": ("--set", f"teacher.model={model}"), "distil": ("--teacher", model)}.get(verb, ("--model", model))
+    said = refused(verb, *flags, "--out", tmp_path / "out")
+    assert "pickle" in said
+    assert "save_pretrained" in said
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("choice", [("--layers", 9), ("--layers", 2, "--layer-choice", "[0, 9]")])
-def test_more_layers_than_the_teacher_has_are_refused(choice, refused, tiny, tmp_path):
-    arguments = ("--teacher", tiny.teacher, "--corpus", tiny.corpus, "--out", tmp_path / "out")
-    assert "4" in refused("distil", *arguments, *choice), "how many the teacher has"
+@pytest.mark.parametrize(
+    ("verb", "flags", "allowed"),
+    [
+        ("distil", ("--layers", 9), "1 to 4"),
+        ("distil", ("--layers", 2, "--layer-choice", "[0, 9]"), "0 to 3"),
+        ("run", ("--set", "student.layers=9"), "1 to 4"),
+    ],
+)
+def test_more_layers_than_the_teacher_has_are_refused(verb, flags, allowed, refused, tiny, tmp_path):
+    said = refused(verb, *verbs(tiny, tmp_path)[verb], *flags, "--out", tmp_path / "out")
+    assert allowed in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_choice_that_is_no_list_is_refused(refused, tiny, tmp_path):
+    said = refused("distil", *verbs(tiny, tmp_path)["distil"], "--layer-choice", "[0, 2", "--out", tmp_path / "out")
+    assert "student.layer_choice" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -294,3 +298,76 @@ def test_blocks_longer_than_the_model_takes_are_refused(refused, tiny, tmp_path)
     arguments = ("--teacher", tiny.teacher, "--corpus", tiny.corpus, "--layers", 2, "--out", tmp_path / "out")
     assert "8 to 64" in refused("distil", *arguments, "--set", "corpus.block_length=128")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_of_one_block_is_refused(refused, tiny, tmp_path):
+    (tmp_path / "corpus.txt").write_text("a fine day and a film\n")
+    arguments = ("--teacher", tiny.teacher, "--corpus", tmp_path / "corpus.txt", "--layers", 2)
+    assert "one block" in refused("distil", *arguments, "--set", "corpus.block_length=32", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("finetune.metric=acuracy", "accuracy"), ("finetune.metric=pearsonr", "is not known for"), ("seed=-1", "seed")],
+)
+def test_a_setting_that_does_not_fit_the_task_is_refused(override, expected, refused, tiny, tmp_path):
+    flags = verbs(tiny, tmp_path)["finetune"]
+    assert expected in refused("finetune", *flags, "--set", override, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_pair_the_student_lacks_is_refused(refused, tiny, tmp_path):
+    flags = (*verbs(tiny, tmp_path)["distil"], "--layers", 2, "--set", "distil.alpha_hidden_mse=1")
+    said = refused("distil", *flags, "--set", "distil.hidden_pairs=[[3, 4]]", "--out", tmp_path / "out")
+    assert "0 to 2" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_files_without_their_splits_are_refused(refused, tiny, tmp_path):
+    arguments = ("--model", tiny.teacher, "--task", "x", "--file", tiny.reviews, "--file", tiny.pairs)
+    assert "--file train=" in refused("finetune", *arguments, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_with_wrong_rows_in_its_last_task_is_refused_before_anything_is_made(refused, tiny, tmp_path):
+    out = tmp_path / "out"
+    tasks = (
+        f"tasks=[{{name: a, files: {tiny.reviews}}}, {{name: b, files: {tiny.pairs}, text_columns: [frist, second]}}]"
+    )
+    assert "'first'" in refused("run", *verbs(tiny, tmp_path)["run"], "--set", tasks, "--out", out)
+    assert not out.exists()
+
+
+def test_an_init_over_a_file_is_refused(refused, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("mine")
+    assert "is there already" in refused("init", tmp_path / "recipe.yaml")
+    assert (tmp_path / "recipe.yaml").read_text() == "mine"
+
+
+def test_runs_measured_on_other_rows_cannot_be_compared(refused, classifiers):
+    said = refused("compare", classifiers["reviews"], classifiers["pairs"], "--no-speed")
+    assert "not trained and measured on the same rows" in said
+
+
+def test_an_encoder_cannot_be_compared(refused, encoders, classifiers):
+    assert "is a distil run" in refused("compare", classifiers["reviews"], encoders["student"])
+
+
+def test_an_encoder_cannot_be_evaluated(refused, encoders):
+    assert "is a distil run" in refused("evaluate", encoders["student"])
+
+
+def test_a_run_is_not_evaluated_on_rows_that_changed_since(potstill, refused, tiny, tmp_path):
+    rows = shutil.copy(tiny.reviews, tmp_path / "rows.csv")
+    flags = ("--model", tiny.teacher, "--task", "x", "--file", rows, "--max-length", 40, "--epochs", 0)
+    assert potstill("finetune", *flags, "--out", tmp_path / "run").code == 0
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    with rows.open("a") as stream:
+        stream.write("one fine film,good\n")
+    assert "not those that" in refused("evaluate", tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+
+
+def test_a_split_that_does_not_exist_names_those_that_do(refused, classifiers):
+    assert "selection, test, train" in refused("evaluate", classifiers["reviews"], "--split", "tset")

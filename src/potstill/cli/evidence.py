@@ -32,7 +32,7 @@ def evaluate(
     if json:
         print_json(metrics)
     else:
-        print_rows(str(run), [{"metric": name, "value": float(value)} for name, value in metrics.items()])
+        print_rows(str(run), [{"metric": name, "value": value} for name, value in metrics.items()])
 
 
 def compare(

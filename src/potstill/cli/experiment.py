@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,6 @@ import typer
 from potstill.cli.printing import print_json, print_rows, tell
 from potstill.cli.train import DataDir, Json, Set
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe, build
-from potstill.recipe_files import PRESETS, commented_yaml, load_recipe, shipped_recipe, with_preset
-from potstill.runs import write_text
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show the stages, their sizes and an estimate of the time.")
@@ -29,9 +27,13 @@ def register(app: typer.Typer) -> None:
 def init(
     path: Annotated[Path, typer.Argument(help="Recipe to write.")] = Path("recipe.yaml"),
     task: Annotated[str, typer.Option(help="Task to fine-tune on.")] = "docstrings",
-    preset: Annotated[str, typer.Option(help=f"Starting point: {', '.join(PRESETS)}.")] = "default",
+    preset: Annotated[str, typer.Option(help="default, or original (the 2019 settings).")] = "default",
 ) -> None:
     """Write a commented recipe to edit; never over a file that is there."""
+    from potstill.recipe import Recipe, build
+    from potstill.recipe_files import commented_yaml, with_preset
+    from potstill.runs import write_text
+
     if path.exists():
         raise RecipeError(f"{path} is there already", do="name another file, or move it away")
     content = with_preset({"name": path.stem, "pretrain": {}, "tasks": [{"name": task}]}, preset)
@@ -50,9 +52,11 @@ def run(
 ) -> None:
     """Run every stage of a recipe: finished stages are skipped, interrupted ones resume, changed ones run again."""
     from potstill import pipeline
+    from potstill.recipe_files import load_recipe, shipped_recipe
 
     given = {"data_dir": data_dir, "out": out}
-    overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
+    # Quoted, because an override is read as YAML and a folder called 2024 is no number.
+    overrides = [*(set_ or []), *(f"{name}={dumps(str(path))}" for name, path in given.items() if path is not None)]
     resolved = load_recipe(shipped_recipe(recipe), overrides)
     if dry_run:
         from potstill.estimate import estimate

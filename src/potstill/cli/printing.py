@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +18,8 @@ def tell(message: str) -> None:
 
 
 def print_json(content: Any) -> None:
-    """One JSON document on stdout, nothing else."""
-    json.dump(content, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    """One JSON document on stdout, nothing else; a number that is none, such as an undefined metric, is null."""
+    sys.stdout.write(json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -32,7 +32,16 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     Console().print(table)
 
 
+def _plain(value: Any) -> Any:
+    """``value`` in JSON's words, which has none for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

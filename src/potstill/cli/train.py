@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from potstill import api
 from potstill.cli.printing import print_json, print_rows, tell
+from potstill.errors import RecipeError
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; the same command resumes or finds it done.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides every draw of this run.")]
@@ -41,6 +40,8 @@ def pretrain(
     json: Json = False,
 ) -> None:
     """Train a masked-language model: a head for an encoder that has none, and then everything."""
+    from potstill import api
+
     run = api.pretrain(
         model,
         out,
@@ -70,17 +71,18 @@ def distil(
     json: Json = False,
 ) -> None:
     """Distil a teacher into a smaller student on unlabelled text, by the triple loss."""
+    from potstill import api
+
     run = api.distil(
         teacher,
         out,
         corpus=corpus,
         layers=layers,
-        layer_choice=None if layer_choice is None else yaml.safe_load(layer_choice),
         epochs=epochs,
         preset=preset,
         seed=seed,
         data_dir=data_dir,
-        set=set_ or (),
+        set=[*([f"student.layer_choice={layer_choice}"] if layer_choice else []), *(set_ or [])],
     )
     _show(run, as_json=json)
 
@@ -106,6 +108,8 @@ def finetune(
     json: Json = False,
 ) -> None:
     """Fine-tune an encoder on a task, store its predictions and measure it."""
+    from potstill import api
+
     run = api.finetune(
         model,
         task,
@@ -128,8 +132,16 @@ def _files(given: list[str] | None) -> str | dict[str, str] | None:
     """``--file data.csv``, or ``--file train=a.csv --file test=b.csv``."""
     if not given:
         return None
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return given[0]
     named = dict(entry.split("=", 1) for entry in given if "=" in entry)
-    return named if len(named) == len(given) else given[0]
+    if len(named) < len(given):
+        raise RecipeError(
+            "several files need the names of their splits, one file each",
+            found=", ".join(given),
+            do="write --file train=… --file test=…",
+        )
+    return named
 
 
 def _show(run: Any, *, as_json: bool) -> None:
@@ -144,7 +156,7 @@ def _show(run: Any, *, as_json: bool) -> None:
             "Where the student's tensors came from", [row._asdict() for row in origin_table(manifest["origins"])]
         )
     for split, metrics in run.metrics().items():
-        print_rows(f"{split}", [{"metric": name, "value": float(value)} for name, value in metrics.items()])
+        print_rows(f"{split}", [{"metric": name, "value": value} for name, value in metrics.items()])
     for note in (manifest.get("data") or manifest.get("corpus") or {}).get("notes", []):
         tell(f"note: {note}")
     tell(f"the run is in {run.path}")

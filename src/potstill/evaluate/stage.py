@@ -26,12 +26,23 @@ DATA_SEED = 0
 
 
 def load_task_section(section: TaskSection, data_dir: Path | None) -> TaskData:
-    """The rows of a task as a recipe describes it; read once for all the runs of an experiment."""
-    return _load_task(section.model_dump_json(), data_dir)
+    """The rows of a task as a recipe describes it; read once for all runs, and again when they change."""
+    return _load_task(section.model_dump_json(), data_dir, _state_of_files(section, data_dir))
+
+
+def _state_of_files(section: TaskSection, data_dir: Path | None) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of every local file behind a task: what is read again when it changes."""
+    if section.files is not None:
+        named = section.files.values() if isinstance(section.files, dict) else (section.files,)
+        paths = [Path(name).expanduser() for name in named]
+    else:
+        paths = [] if data_dir is None else [data_dir / file for file in get_task(section.name).local_files.values()]
+    files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache(maxsize=2)
-def _load_task(section_json: str, data_dir: Path | None) -> TaskData:
+def _load_task(section_json: str, data_dir: Path | None, state: tuple[tuple[str, int, int], ...]) -> TaskData:
     section = TaskSection.model_validate_json(section_json)
     return load_task(_task(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
 
@@ -80,12 +91,7 @@ def evaluate_run(
     """
     from potstill.runtime.torch_predictor import TorchPredictor
 
-    folder = RunFolder.open(run)
-    if folder.manifest["stage"] != "finetune":
-        raise RunFolderError(
-            f"{run} is a {folder.manifest['stage']} run; only a fine-tuned classifier can be evaluated",
-            do="fine-tune it first: potstill finetune --model … --task …",
-        )
+    folder = _open_classifier_run(run)
     where = data_dir or folder.recipe().get("data_dir")
     data = load_task_section(
         TaskSection.model_validate(folder.manifest["task"]), None if where is None else Path(where)
@@ -96,6 +102,16 @@ def evaluate_run(
     predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
     metrics = (folder.manifest["metric"], *data.task.metrics)
     return store_predictions(folder.path, chosen, predict_split(predictor, rows), metrics)
+
+
+def _open_classifier_run(path: Path | str) -> RunFolder:
+    run = RunFolder.open(path)
+    if run.manifest["stage"] != "finetune":
+        raise RunFolderError(
+            f"{path} is a {run.manifest['stage']} run; only a fine-tuned classifier can be measured",
+            do="fine-tune it first: potstill finetune --model … --task …",
+        )
+    return run
 
 
 def _require_same_rows(run: RunFolder, data: TaskData) -> None:
@@ -110,15 +126,33 @@ def _require_same_rows(run: RunFolder, data: TaskData) -> None:
 def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = None, resamples: int = 1000) -> Comparison:
     """The arms held against the first of them, on the predictions they stored; an arm is one run per seed.
 
-    Raises RunFolderError for a run without predictions of the reported split, DataError for arms measured on different
-    rows, CheckError for different numbers of seeds.
+    Raises RunFolderError for a run that is no classifier's or lacks predictions of the reported split, DataError for
+    runs trained or measured on different rows, CheckError for different numbers of seeds.
     """
-    runs = {name: [RunFolder.open(path) for path in paths] for name, paths in arms.items()}
+    runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
+    _require_one_data_set([run for same_arm in runs.values() for run in same_arm])
     first = next(iter(runs.values()))[0].manifest
     predictions = {
         name: [run.predictions(first["report_split"]) for run in same_arm] for name, same_arm in runs.items()
     }
     return compare_arms(predictions, next(iter(arms)), metric or first["metric"], n_resamples=resamples)
+
+
+def _require_one_data_set(runs: Sequence[RunFolder]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.manifest["data"]["fingerprint"] != first.manifest["data"]["fingerprint"]:
+            raise DataError(
+                f"{run.path} was not trained and measured on the same rows as {first.path}",
+                found=_rows_of(run),
+                allowed=_rows_of(first),
+                do="fine-tune all that is compared on the same task, with the same limits",
+            )
+
+
+def _rows_of(run: RunFolder) -> str:
+    counts = [f"{split} {facts['rows']:,}" for split, facts in run.manifest["data"]["counts"].items()]
+    return f"{run.manifest['task']['name']}: {', '.join(counts)} rows"
 
 
 def arms_in(paths: Sequence[Path]) -> dict[str, list[Path]]:

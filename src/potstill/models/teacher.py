@@ -146,7 +146,7 @@ def load_classifier(
     """
     source = resolve_model(name)
     config = _classifier_config(source, tuple(label_names), problem_type, dropout)
-    keeps_head = _labels_of(_open_config(source)) == tuple(label_names)
+    keeps_head = _labels_of(open_config(source)) == tuple(label_names)
     opened = open_checkpoint(AutoModelForSequenceClassification, source, config=config)
     require_tensors(opened, source, missing=opened.base)
     whole_head = set(head_tensor_names(opened.model))
@@ -160,7 +160,7 @@ def load_classifier(
 def open_classifier(folder: str | Path) -> PreTrainedModel:
     """A finished classifier, exactly as stored; ``ModelError`` for another head or a tensor that is not in the file."""
     source = resolve_model(folder)
-    config = _open_config(source)
+    config = open_config(source)
     if not _is_classifier(config) or config.problem_type not in PROBLEM_TYPES:
         raise ModelError(
             f"{source} is not a finished classifier",
@@ -266,7 +266,8 @@ def _pickle_error(pickles: Sequence[Path]) -> ModelError:
     )
 
 
-def _open_config(source: str) -> Any:
+def open_config(source: str) -> Any:
+    """The configuration of a model folder or hub name; raises ``ModelError`` where it cannot be opened."""
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -289,7 +290,7 @@ def _classifier_config(
         raise ModelError("a regression has exactly one output", found=list(label_names))
     if len(set(label_names)) != len(label_names) or not label_names:
         raise ModelError("every label needs a name of its own", found=list(label_names))
-    config = _open_config(source)
+    config = open_config(source)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {label: index for index, label in enumerate(label_names)}
     config.problem_type = problem_type
