@@ -59,6 +59,15 @@ class Called:
 
 
 @dataclass(frozen=True)
+class Experiment:
+    """A finished ``potstill run``: its recipe, its folder, and what it said."""
+
+    recipe: Path
+    folder: Path
+    called: Called
+
+
+@dataclass(frozen=True)
 class TinyWorld:
     """Files to work with: teachers of 4 layers 32 wide, a corpus, and one file of rows per kind of task."""
 
@@ -246,3 +255,31 @@ def classifiers(
             made = potstill("finetune", "--model", encoders[arm], *flags, "--out", root / name, *small("finetune"))
             assert made.code == 0, made.err
     return {path.name: path for path in root.iterdir()}
+
+
+RECIPE = """\
+name: small
+seeds: [1, 2]
+teacher: {{model: {tiny.encoder}}}
+pretrain: {{head_steps: 3, max_steps: 4, batch_size: 8}}
+corpus: {{source: {tiny.corpus}, block_length: 32}}
+student: {{layers: 2}}
+distil: {{max_steps: 6, batch_size: 8, evaluate_steps: 3}}
+finetune: {{epochs: 2, batch_size: 16, max_length: 40, learning_rate: 0.003, evaluate_batch_size: 5}}
+second_distillation: true
+tasks:
+  - {{name: reviews, files: {tiny.reviews}}}
+  - {{name: pairs, files: {tiny.pairs}, text_columns: [first, second], seeds: [1]}}
+evaluate: {{resamples: 50, speed_texts: 8, speed_repeats: 1}}
+"""
+
+
+@pytest.fixture(scope="session")
+def experiment(potstill: Any, tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """The whole main job in small: two tasks, five arms, two seeds on one of them. Only to be read."""
+    root = tmp_path_factory.mktemp("experiment")
+    recipe, folder = root / "recipe.yaml", root / "small"
+    recipe.write_text(RECIPE.format(tiny=tiny), encoding="utf-8")
+    called = potstill("run", recipe, "--out", folder)
+    assert called.code == 0, called.err
+    return Experiment(recipe, folder, called)

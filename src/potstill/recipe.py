@@ -324,8 +324,11 @@ def _place(problem: ErrorDetails) -> str:
 
 
 def _sentence(section: type[Section], invalid: ValidationError, where: str) -> str:
-    """The first field at fault, with everything that is wrong with it, and how many more there are."""
-    problems = invalid.errors()
+    """The first field at fault, with everything that is wrong with it, and how many more there are.
+
+    Unknown fields come first: the one that is said to be missing may be the one that was misspelt.
+    """
+    problems = sorted(invalid.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first, place = problems[0], _place(problems[0])
     others = len({_place(problem) for problem in problems}) - 1
     more = f" (and {others} more)" if others else ""

@@ -70,7 +70,7 @@ class Predictions:
                 ("label_names", len(self.label_names) == k),
                 ("n_tokens", self.n_tokens.shape == (n,)),
                 ("truncated", self.truncated.shape == (n,)),
-                ("targets", self.targets is None or self.targets.shape == self._shape_of_targets()),
+                ("targets", self.targets is None or self.targets.shape[0] == n),
                 ("thresholds", self.thresholds is None or self.thresholds.shape == (k,)),
             )
             if not holds
@@ -80,9 +80,6 @@ class Predictions:
 
     def __len__(self) -> int:
         return int(self.logits.shape[0])
-
-    def _shape_of_targets(self) -> tuple[int, ...]:
-        return self.logits.shape if self.problem_type == "multi_label_classification" else self.logits.shape[:1]
 
     @cached_property
     def probabilities(self) -> np.ndarray:

@@ -340,6 +340,17 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert result.tokens == expected.tokens
 
 
+def test_an_interruption_between_two_records_leaves_no_mark_in_the_history(rig: Any, tmp_path: Path):
+    # of 80 steps every second one is recorded, and the checkpoint is of the third
+    _, expected = rig.train(tmp_path / "whole", max_steps=80)
+    with pytest.raises(rig.Interrupted):
+        rig.train(tmp_path / "parts", rows=rig.InterruptedRows(4), max_steps=80, checkpoint_steps=3)
+    _, result = rig.train(tmp_path / "parts", max_steps=80)
+    for record, other in zip(rig.untimed(expected.history), rig.untimed(result.history), strict=True):
+        assert record == pytest.approx(other, rel=1e-12)
+    assert result.tokens == expected.tokens
+
+
 def test_a_training_interrupted_again_and_again_ends_as_an_uninterrupted_one(rig: Any, tmp_path: Path):
     changes = {"accumulation": 2, "epochs": 3, "evaluate_steps": 2, "keep": "best", "metric": "score", "max_steps": 8}
     whole, expected = rig.train(tmp_path / "whole", validate=sum_of_weights, **changes)
@@ -551,6 +562,34 @@ def test_a_full_disk_spoils_nothing_and_training_goes_on_when_there_is_room(
     assert len(rows.seen) == 12 - resumed_from
     assert rig.differing(weights, whole) == []
     assert (result.best, rig.untimed(result.history)) == (expected.best, rig.untimed(expected.history))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard writes in a thread
+def test_a_disk_too_full_for_the_log_is_told_as_such(rig: Any, tmp_path: Path):
+    with rig.full_disk(100), pytest.raises(StorageError, match="no space left"):
+        rig.train(tmp_path / "work", log_folder=tmp_path / "logs", report_to=("tensorboard",), epochs=9)
+
+
+def test_a_validation_loss_that_is_not_a_number_stops_too(rig: Any, tmp_path: Path):
+    # the update of the last step is seen by no later loss
+    def validate(model: nn.Module) -> dict[str, float]:
+        return {"loss": math.nan}
+
+    with pytest.raises(DivergedError, match=r"the validation loss became nan at step 12 of 12"):
+        rig.train(tmp_path, validate=validate, evaluate_steps=12, keep="best", metric="loss")
+    assert files_in(tmp_path) == {}
+
+
+def test_tensorboard_is_told_what_the_history_tells(rig: Any, tmp_path: Path):
+    # oracle: TensorBoard's own reader
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, result = rig.train(tmp_path / "work", log_folder=tmp_path / "logs", report_to=("tensorboard",), epochs=1)
+    log = EventAccumulator(str(tmp_path / "logs"))
+    log.Reload()
+    for name in ("loss", "loss_mlm"):
+        told = [(event.step, event.value) for event in log.Scalars(f"train/{name}")]
+        assert told == [(record["step"], pytest.approx(record[name], rel=1e-6)) for record in result.history]
 
 
 def test_a_full_disk_at_the_first_save_leaves_nothing(rig: Any, tmp_path: Path):

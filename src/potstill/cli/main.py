@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import threading
 
 import typer
 
 from potstill.cli import evidence, experiment, train
-from potstill.errors import PotstillError
+from potstill.errors import PotstillError, StorageError
 
 app = typer.Typer(
     name="potstill",
@@ -39,10 +41,27 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if not debug:
+        threading.excepthook = _say_unless_disk_is_full
     try:
         app(args=[argument for argument in given if argument != "--debug"], prog_name="potstill")
-    except PotstillError as error:
-        if debug:
+    except (PotstillError, OSError) as failure:
+        error = failure if isinstance(failure, PotstillError) else _full_disk(failure)
+        if debug or error is None:
             raise
         print(f"potstill: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _say_unless_disk_is_full(thrown: threading.ExceptHookArgs) -> None:
+    """A tracker's thread that meets a full disk: the main thread meets the same and says so in a line."""
+    if not (isinstance(thrown.exc_value, OSError) and _full_disk(thrown.exc_value)):
+        threading.__excepthook__(thrown)
+
+
+def _full_disk(failure: OSError) -> StorageError | None:
+    """What a library said of a full disk when it wrote for itself, as trackers write logs; None of anything else."""
+    if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    where = failure.filename or "a file"
+    return StorageError(f"no space left while writing {where}", do="free some space and start again")

@@ -89,9 +89,9 @@ def evaluate_run(
     ``split`` None is the split the task reports on. Raises RunFolderError when the run is no classifier of ours and
     DataError naming the splits there are.
     """
+    folder = _open_classifier_run(run)
     from potstill.runtime.torch_predictor import TorchPredictor
 
-    folder = _open_classifier_run(run)
     where = data_dir or folder.recipe().get("data_dir")
     data = load_task_section(
         TaskSection.model_validate(folder.manifest["task"]), None if where is None else Path(where)

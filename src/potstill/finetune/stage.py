@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -175,8 +176,10 @@ def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
 
     def validate(model: nn.Module) -> dict[str, float]:
         predictions = predict_split(_predictor(job, model, lesson), split)
-        names = list(dict.fromkeys((lesson.metric, *task.metrics)))
-        return {**compute_metrics(predictions, names), "loss": _mean_loss(predictions)}
+        loss = _mean_loss(predictions)
+        if not math.isfinite(loss):
+            return {"loss": loss}  # training stops at it; no metric could be computed
+        return {**compute_metrics(predictions, list(dict.fromkeys((lesson.metric, *task.metrics)))), "loss": loss}
 
     return validate
 

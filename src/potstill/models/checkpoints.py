@@ -39,7 +39,7 @@ def open_checkpoint(auto_class: Any, source: str, **kwargs: Any) -> Opened:
     encoder tensors that the model has no place for: a renamed layer must not pass for a missing one.
     """
     # The library draws what is missing from the global generator; our own draws follow, and the generator is put back.
-    with _quietly(), torch.random.fork_rng(devices=[]):
+    with quietly(), torch.random.fork_rng(devices=[]):
         try:
             model, loading = auto_class.from_pretrained(
                 source,
@@ -144,8 +144,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Hold back the library's own load report: what it would warn of is checked here and raised."""
+def quietly() -> Iterator[None]:
+    """Hold back the library's progress bars and load report: what it would warn of is checked here and raised."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

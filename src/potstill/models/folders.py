@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from potstill.errors import StorageError
+from potstill.models.checkpoints import quietly
 from potstill.runs import storage_errors
 
 
@@ -20,7 +21,7 @@ def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     partial = work / "export"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with storage_errors(folder):
+        with storage_errors(folder), quietly():
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             for file in sorted(partial.iterdir()):

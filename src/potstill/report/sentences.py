@@ -19,8 +19,19 @@ def verdict(report: Report) -> str:
     student = _first_student(report)
     if student is None:
         return "No student was measured yet; the figures below are the teacher's and the baselines' own."
+    if all(len(task.arms) == 1 for task in report.tasks):
+        return " ".join(_alone(task, task.arms[0]) for task in report.tasks)
     sentences = [_kept(report, student), _beside_baselines(report, student), _chance(report, student)]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _alone(task: TaskEvidence, arm: ArmEvidence) -> str:
+    """The figure of a model that nothing was measured beside."""
+    value, interval = arm.medians.get(task.metric), arm.intervals.get(task.metric)
+    reached = "could not be measured by" if value is None else f"reaches {value:.3f} in"
+    sure = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    rows = f"{task.rows[task.split]:,} texts" if task.split in task.rows else "the texts"
+    return f"“{arm.name}” {reached} {task.metric}{sure} on {rows} of {task.split}; it was compared with no other model."
 
 
 def mean_retention(report: Report, arm_name: str) -> float | None:

@@ -12,6 +12,7 @@ import yaml
 
 from potstill.data.catalogue import CATALOGUE
 from potstill.evaluate.metrics import confusion, per_class
+from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
@@ -49,7 +50,8 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
 def write_run_page(path: Path) -> Path:
     """Write the page of a single classifier run into it and return where it lies."""
     run = RunFolder.open(path)
-    arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]))
+    figures = compare_runs({path.name: [path]}).to_dict()["arms"][path.name]["metrics"]
+    arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]), **_summaries(figures))
     task = _task_of(run, [arm])
     report = Report(
         title=path.name,
@@ -131,15 +133,21 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
     facts, metric = comparison["arms"][arm], comparison["metric"]
     change, rows = facts["changes"].get(metric), facts["rows"]
     retained = change["retention"] if change else None
-    intervals = {name: _bounds(summary["interval"]) for name, summary in facts["metrics"].items()}
     return {
-        "medians": {name: summary["median"] for name, summary in facts["metrics"].items()},
-        "intervals": {name: bounds for name, bounds in intervals.items() if bounds is not None},
+        **_summaries(facts["metrics"]),
         "retention": 1.0 if arm == comparison["reference"] else (retained["value"] if retained else None),
         "retention_interval": _bounds(retained) if retained else None,
         "p_value": change["p_value"] if change else None,
         "test": "paired bootstrap" if change else "",
         "agreement": rows["agreement"] if rows else None,
+    }
+
+
+def _summaries(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    intervals = {name: _bounds(summary["interval"]) for name, summary in metrics.items()}
+    return {
+        "medians": {name: summary["median"] for name, summary in metrics.items()},
+        "intervals": {name: bounds for name, bounds in intervals.items() if bounds is not None},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,16 +67,14 @@ def fit(
         return finished
     if planned_steps(settings, len(batches.plan)) == 0:
         return FitResult(history=[], steps=0, epochs=0.0, elapsed_s=0.0, tokens=0)
+    keep_freed_memory()
     with storage_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
-    trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
-    checkpoint = latest_checkpoint(work)
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finally:
-        trainer.progress.close()
-    return trainer.finish()
+        trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
+        checkpoint = latest_checkpoint(work)
+        with closing(trainer.progress):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return trainer.finish()
 
 
 class ObjectiveModule(nn.Module):
@@ -196,7 +195,7 @@ class Trainer(transformers.Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One forward and backward pass; raises DivergedError on a loss that is not a number."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self._require_finite("loss", float(loss))
+        self._require_finite("loss", float(loss), self.state.global_step + 1)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -206,15 +205,15 @@ class Trainer(transformers.Trainer):
         """
         norm = super()._get_grad_norm(model, grad_norm)
         if not self.args.fp16:
-            self._require_finite("gradient's norm", float(norm))
+            self._require_finite("gradient's norm", float(norm), self.state.global_step + 1)
         return norm
 
-    def _require_finite(self, what: str, value: float) -> None:
+    def _require_finite(self, what: str, value: float, step: int) -> None:
         if math.isfinite(value):
             return
         kept = latest_checkpoint(self._work)
         raise DivergedError(
-            f"the {what} became {value} at step {self.state.global_step + 1} of {self.state.max_steps}",
+            f"the {what} became {value} at step {step} of {self.state.max_steps}",
             do=(f"the last good checkpoint is kept in {kept}" if kept else "there was no checkpoint before it")
             + "; lower learning_rate, or check the data",
         )
@@ -224,7 +223,10 @@ class Trainer(transformers.Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Ask ``validate``, log what it says, and keep the weights if they are the best so far."""
+        """Ask ``validate``, log what it says, and keep the weights if they are the best so far.
+
+        Raises DivergedError where its ``loss`` is not a number: the last step's update is met by no later loss.
+        """
         if self._validate is None:
             return {}
         module = self.accelerator.unwrap_model(self.model)
@@ -233,6 +235,7 @@ class Trainer(transformers.Trainer):
         with self._meter.aside():
             found = self._validate(module.model)
         module.train(was_training)
+        self._require_finite("validation loss", float(found.get("loss", 0.0)), self.state.global_step)
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in found.items()}
         if self._settings.keep == "best" and self.is_world_process_zero():
             value = metrics[f"{metric_key_prefix}_{self._settings.metric}"]

@@ -1,0 +1,159 @@
+"""The plan of a recipe, and what ``run`` skips, repeats and sets aside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill import pipeline
+from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
+
+ONE_TASK = ("seeds=[1]", "second_distillation=false", "baselines=[random]", "evaluate.speed_texts=4")
+
+
+def recipe(**fields: Any) -> Recipe:
+    return Recipe.model_validate({"name": "x", "seeds": [1, 2], "tasks": [{"name": "cola"}], **fields})
+
+
+def hashes(folder: Path) -> dict[str, bytes]:
+    """The weights of every run below ``folder``, by the run's place."""
+    return {str(file.parent.relative_to(folder)): file.read_bytes() for file in folder.rglob("model.safetensors")}
+
+
+@pytest.fixture
+def run_copy(potstill: Any, experiment: Any, tiny: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Run the experiment's recipe, one task of it and one seed, in a copy of its folder, with these overrides."""
+    folder = tmp_path / "copy"
+    shutil.copytree(experiment.folder, folder)
+    fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]")
+
+    def run(*overrides: str) -> Any:
+        flags = [part for field in (*fields, *overrides) for part in ("--set", field)]
+        called = potstill("run", experiment.recipe, "--out", folder, *flags)
+        assert called.code == 0, called.err
+        return called
+
+    run.folder = folder  # type: ignore[attr-defined]
+    return run
+
+
+def test_the_plan_makes_everything_before_it_is_needed():
+    stages = pipeline.plan(recipe(pretrain={}, second_distillation=True))
+    made: set[str] = set()
+    for stage in stages:
+        job = stage.job
+        needed = {
+            PretrainJob: lambda job: [],
+            DistilJob: lambda job: [job.teacher.model],
+            FinetuneJob: lambda job: [job.model, *([job.teacher] if job.teacher else [])],
+        }[type(job)](job)
+        assert set(needed) <= made, stage.name
+        made.add(str(job.out))
+    assert [type(stage.job) for stage in stages] == [PretrainJob] + 3 * [DistilJob] + 10 * [FinetuneJob]
+
+
+def test_the_default_plan_has_both_baselines_for_every_task_and_seed():
+    stages = pipeline.plan(recipe(tasks=[{"name": "cola"}, {"name": "mrpc", "seeds": [3]}]))
+    assert [stage.name for stage in stages if stage.name.startswith("cola")] == [
+        f"cola: {arm}, seed {seed}"
+        for arm in ("teacher", "student", "copied layers, no distillation", "random weights")
+        for seed in (1, 2)
+    ]
+    assert sum(stage.name.startswith("mrpc") for stage in stages) == 4
+
+
+def test_every_arm_is_fine_tuned_with_the_same_settings_and_seeds():
+    """Pitfall 5: what differs between the arms is the model, and nothing else."""
+    jobs = [stage.job for stage in pipeline.plan(recipe(finetune={"epochs": 2})) if isinstance(stage.job, FinetuneJob)]
+    assert len({job.out for job in jobs}) == len(jobs) == 8
+    assert len({json.dumps({**job.substance(), "seed": 0}, sort_keys=True) for job in jobs}) == 1
+
+
+def test_a_task_may_be_fine_tuned_in_its_own_way():
+    tasks = [{"name": "cola", "finetune": {"max_length": 64}}, {"name": "mrpc"}]
+    jobs = [stage.job for stage in pipeline.plan(recipe(tasks=tasks)) if isinstance(stage.job, FinetuneJob)]
+    assert {(job.task.name, job.finetune.max_length) for job in jobs} == {("cola", 64), ("mrpc", 128)}
+
+
+def test_baselines_differ_from_the_student_in_the_one_thing_they_are_for():
+    jobs = {
+        stage.job.out.name: stage.job.substance()
+        for stage in pipeline.plan(recipe(baselines=["copied", "random", "mlm_only"]))
+        if isinstance(stage.job, DistilJob)
+    }
+    student = jobs["student"]
+    assert jobs["copied"]["student"] == student["student"]
+    assert jobs["random"]["student"] == {**student["student"], "initialise": "random"}
+    assert jobs["copied"]["distil"] == jobs["random"]["distil"] == {**student["distil"], "epochs": 0.0}
+    weights = {"alpha_ce": 0.0, "alpha_cos": 0.0, "alpha_mlm": 1.0}
+    assert jobs["mlm_only"]["distil"] == {**student["distil"], **weights}
+
+
+def test_a_second_run_trains_nothing_and_changes_nothing(run_copy, monkeypatch):
+    run_copy()
+    before = {path: path.stat().st_mtime_ns for path in run_copy.folder.rglob("m*") if path.is_file()}
+
+    def never(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("a finished stage was trained again")
+
+    for stage in ("pretrain", "distil", "finetune"):
+        monkeypatch.setattr(f"potstill.{stage}.stage.fit", never)
+    called = run_copy()
+    assert "runs again" not in called.err
+    assert "comparing" not in called.err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_changed_field_of_finetune_reruns_only_the_finetunes_and_keeps_the_runs_before(run_copy):
+    before = hashes(run_copy.folder)
+    called = run_copy("finetune.learning_rate=0.004")
+    assert called.err.count("runs again") == 3, "teacher, student and random, seed 1"
+    after = hashes(run_copy.folder)
+    for arm in ("teacher", "student", "random"):
+        kept = f"tasks/reviews/{arm}/seed-1.previous-1"
+        assert str(run_copy.folder / kept) in called.err
+        assert after[kept] == before[f"tasks/reviews/{arm}/seed-1"]
+        assert after[f"tasks/reviews/{arm}/seed-1"] != before[f"tasks/reviews/{arm}/seed-1"]
+    assert {place: after[place] for place in before if place.startswith("encoders")} == {
+        place: weights for place, weights in before.items() if place.startswith("encoders")
+    }
+    assert not list((run_copy.folder / "encoders").glob("*.previous-*"))
+
+
+def test_a_changed_distillation_reruns_what_comes_from_it_and_nothing_else(run_copy):
+    called = run_copy("distil.max_steps=5")
+    again = {path.relative_to(run_copy.folder).as_posix() for path in run_copy.folder.rglob("*.previous-1")}
+    assert again == {"encoders/student.previous-1", "tasks/reviews/student/seed-1.previous-1"}
+    assert called.err.count("runs again") == 2
+
+
+def test_a_changed_comparison_is_made_again_without_training(run_copy, monkeypatch):
+    run_copy()
+    comparison = run_copy.folder / "tasks" / "reviews" / "comparison.json"
+    before = json.loads(comparison.read_text())
+    called = run_copy("evaluate.resamples=60")
+    assert "runs again" not in called.err
+    assert "comparing the arms on reviews" in called.err
+    assert json.loads(comparison.read_text())["of"] != before["of"]
+
+
+def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
+    from sklearn.metrics import accuracy_score
+
+    folder = experiment.folder / "tasks" / "pairs"
+    compared = json.loads((folder / "comparison.json").read_text())
+    rows = pipeline.comparison_rows(compared)
+    assert [row["arm"] for row in rows] == ["teacher", "student", "student-second", "copied", "random"]
+    scores = {}
+    for row in rows:
+        from potstill.runs import RunFolder
+
+        predictions = RunFolder.open(folder / row["arm"] / "seed-1").predictions("test")
+        scores[row["arm"]] = accuracy_score(predictions.targets, predictions.logits.argmax(axis=1))
+        assert row["median"] == pytest.approx(scores[row["arm"]])
+    assert rows[1]["retention"] == pytest.approx(scores["student"] / scores["teacher"])
