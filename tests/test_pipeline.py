@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import accuracy_score
 
 from potstill import pipeline
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
+from potstill.runs import RunFolder
 
 ONE_TASK = ("seeds=[1]", "second_distillation=false", "baselines=[random]", "evaluate.speed_texts=4")
 
@@ -25,21 +28,30 @@ def hashes(folder: Path) -> dict[str, bytes]:
     return {str(file.parent.relative_to(folder)): file.read_bytes() for file in folder.rglob("model.safetensors")}
 
 
-@pytest.fixture
-def run_copy(potstill: Any, experiment: Any, tiny: Any, tmp_path: Path) -> Callable[..., Any]:
-    """Run the experiment's recipe, one task of it and one seed, in a copy of its folder, with these overrides."""
-    folder = tmp_path / "copy"
+@pytest.fixture(scope="module")
+def finished(potstill: Any, experiment: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A copy of the experiment's folder in which its recipe has been run with one seed, one task and three arms."""
+    folder = tmp_path_factory.mktemp("reduced") / "small"
     shutil.copytree(experiment.folder, folder)
     fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]")
 
-    def run(*overrides: str) -> Any:
+    def run(folder: Path, *overrides: str) -> Any:
         flags = [part for field in (*fields, *overrides) for part in ("--set", field)]
         called = potstill("run", experiment.recipe, "--out", folder, *flags)
         assert called.code == 0, called.err
         return called
 
-    run.folder = folder  # type: ignore[attr-defined]
-    return run
+    assert "runs again" not in run(folder).err, "fewer seeds, tasks and arms are no other work"
+    return folder, run
+
+
+@pytest.fixture
+def run_copy(finished: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Run that recipe again, with these overrides, in a copy of that folder."""
+    original, run = finished
+    run_again = functools.partial(run, shutil.copytree(original, tmp_path / "copy"))
+    run_again.folder = tmp_path / "copy"  # type: ignore[attr-defined]
+    return run_again
 
 
 def test_the_plan_makes_everything_before_it_is_needed():
@@ -95,7 +107,6 @@ def test_baselines_differ_from_the_student_in_the_one_thing_they_are_for():
 
 
 def test_a_second_run_trains_nothing_and_changes_nothing(run_copy, monkeypatch):
-    run_copy()
     before = {path: path.stat().st_mtime_ns for path in run_copy.folder.rglob("m*") if path.is_file()}
 
     def never(*arguments: Any, **options: Any) -> None:
@@ -132,8 +143,7 @@ def test_a_changed_distillation_reruns_what_comes_from_it_and_nothing_else(run_c
     assert called.err.count("runs again") == 2
 
 
-def test_a_changed_comparison_is_made_again_without_training(run_copy, monkeypatch):
-    run_copy()
+def test_a_changed_comparison_is_made_again_without_training(run_copy):
     comparison = run_copy.folder / "tasks" / "reviews" / "comparison.json"
     before = json.loads(comparison.read_text())
     called = run_copy("evaluate.resamples=60")
@@ -143,16 +153,12 @@ def test_a_changed_comparison_is_made_again_without_training(run_copy, monkeypat
 
 
 def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
-    from sklearn.metrics import accuracy_score
-
     folder = experiment.folder / "tasks" / "pairs"
     compared = json.loads((folder / "comparison.json").read_text())
     rows = pipeline.comparison_rows(compared)
     assert [row["arm"] for row in rows] == ["teacher", "student", "student-second", "copied", "random"]
     scores = {}
     for row in rows:
-        from potstill.runs import RunFolder
-
         predictions = RunFolder.open(folder / row["arm"] / "seed-1").predictions("test")
         scores[row["arm"]] = accuracy_score(predictions.targets, predictions.logits.argmax(axis=1))
         assert row["median"] == pytest.approx(scores[row["arm"]])

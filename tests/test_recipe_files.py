@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
@@ -191,6 +191,7 @@ def test_every_field_that_is_written_is_explained():
 PLAIN = st.text(max_size=20) | st.sampled_from(["no", "1e-3", "null", "a: b", "# c", "- d", " e ", "f\ng\n\nh", "é…"])
 
 
+@settings(max_examples=40, deadline=None)
 @given(source=PLAIN, column=PLAIN, labels=st.lists(PLAIN, max_size=3), limits=st.dictionaries(PLAIN, st.integers(1, 9)))
 def test_any_text_survives_being_written_with_comments(
     source: str, column: str, labels: list[str], limits: dict[str, int]

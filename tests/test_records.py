@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special
@@ -29,6 +29,7 @@ def predictions(logits: Any, problem_type: ProblemType = "single_label_classific
     return Predictions(logits=logits, problem_type=problem_type, **{**plain, **others})
 
 
+@settings(deadline=None)
 @given(logits=LOGITS)
 def test_softmax_and_sigmoid_are_those_of_scipy(logits: np.ndarray):
     exact = logits.astype(np.float64)
@@ -37,6 +38,7 @@ def test_softmax_and_sigmoid_are_those_of_scipy(logits: np.ndarray):
     assert softmax(logits).dtype == sigmoid(logits).dtype == np.float32
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, shift=st.floats(-100, 100))
 def test_softmax_sums_to_one_and_a_shift_changes_nothing(logits: np.ndarray, shift: float):
     probabilities = softmax(logits)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -223,12 +223,14 @@ def same(first: Any, second: Any) -> bool:
     return str(first) == str(second)  # tells 0.0 from -0.0
 
 
+@settings(deadline=None)
 @given(first=VALUES, second=VALUES)
 def test_fingerprints_are_equal_if_and_only_if_contents_are(first: Any, second: Any):
     assert (fingerprint(first) == fingerprint(second)) == same(first, second)
     assert fingerprint(first) == fingerprint(json.loads(json.dumps(first)))
 
 
+@settings(deadline=None)
 @given(content=st.dictionaries(KEYS, VALUES, min_size=2, max_size=4))
 def test_the_order_of_keys_does_not_count_and_that_of_parts_does(content: dict[str, Any]):
     assert fingerprint(content) == fingerprint(dict(reversed(content.items())))
@@ -377,6 +379,7 @@ def some_predictions() -> Predictions:
     )  # fmt: skip
 
 
+@settings(max_examples=40, deadline=None)
 @given(predictions=any_predictions())
 def test_predictions_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, predictions: Predictions):
     # oracle: the record itself, field by field, values and types
@@ -395,6 +398,13 @@ def test_predictions_are_read_as_they_were_written(tmp_path_factory: pytest.Temp
     for name in ("label_names", "problem_type", "elapsed_s"):
         assert getattr(found, name) == getattr(predictions, name)
     assert [file.name for file in path.parent.iterdir()] == ["test.parquet"]
+
+
+def test_a_run_tells_its_recipe_and_its_metrics(tmp_path: Path):
+    run = begin(tmp_path)
+    assert (run.recipe(), run.metrics()) == (RECIPE, {})
+    write_json(tmp_path / "metrics.json", {"test": {"accuracy": 0.5}})
+    assert run.metrics() == {"test": {"accuracy": 0.5}}
 
 
 def test_a_run_tells_which_predictions_it_has(tmp_path: Path):

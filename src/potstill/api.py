@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,7 @@ def run(
     # Quoted, because an override is read as YAML and a folder called 2024 is no number.
     quoted = [f"{name}={dumps(str(path))}" for name, path in given.items() if path is not None]
     resolved = load_recipe(shipped_recipe(str(recipe)), [*set, *quoted])
-    pipeline.run_recipe(resolved)
+    pipeline.run_recipe(resolved, tell=partial(print, file=sys.stderr))
     return pipeline.results(resolved.folder)
 
 

@@ -13,8 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from potstill.pipeline import Stage, plan
-from potstill.recipe import CorpusSection, DistilJob, FinetuneJob, PretrainJob, Recipe, StudentSection, TrainingSection
+from potstill.recipe import (
+    CorpusSection,
+    DistilJob,
+    FinetuneJob,
+    Job,
+    PretrainJob,
+    Recipe,
+    StudentSection,
+    TrainingSection,
+)
 from potstill.records import Text
 from potstill.runs import is_run, read_json
 
@@ -86,7 +97,7 @@ def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
         flops = 3 * shape.forward_flops
     return {
         "stage": stage.name,
-        "state": _state(job.out),
+        "state": _state(job),
         "rows": rows,
         "tokens": round(trained * length),
         "parameters": round(shape.parameters),
@@ -94,10 +105,14 @@ def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
     }
 
 
-def _state(out: Path) -> str:
-    if not is_run(out):
+def _state(job: Job) -> str:
+    """What is there: finished, interrupted, or made by another recipe; a changed input shows only in the run."""
+    if not is_run(job.out):
         return "to do"
-    return {"finished": "finished"}.get((read_json(out / "manifest.json") or {})["status"], "interrupted")
+    before = type(job).model_validate(yaml.safe_load((job.out / "recipe.yaml").read_text(encoding="utf-8")))
+    if before.substance() != job.substance():
+        return "changed: runs again"
+    return "finished" if (read_json(job.out / "manifest.json") or {})["status"] == "finished" else "interrupted"
 
 
 def _trained_rows(section: TrainingSection, rows: int) -> float:

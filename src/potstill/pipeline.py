@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import OtherRunError
+from potstill.machine import machine, versions
 from potstill.recipe import (
     DistilJob,
     DistilSection,
@@ -110,14 +111,15 @@ def _distil_job(recipe: Recipe, arm: str, student: StudentSection, distil: Disti
 def _baseline(recipe: Recipe, name: str) -> Stage:
     """An encoder of the student's shape that went without what the student got."""
     student, distil = recipe.student, recipe.distil
-    untrained = distil.model_copy(update={"epochs": 0.0, "max_steps": None})
+    untrained = DistilSection(epochs=0.0)
     match name:
         case "copied":
             distil = untrained
         case "random":
             student, distil = student.model_copy(update={"initialise": "random"}), untrained
         case "mlm_only":
-            distil = distil.model_copy(update={"alpha_ce": 0.0, "alpha_cos": 0.0, "alpha_mlm": 1.0})
+            no_teacher = {f"alpha_{term}": 0.0 for term in ("ce", "cos", "logit_mse", "hidden_mse")}
+            distil = distil.model_copy(update={**no_teacher, "alpha_mlm": 1.0, "hidden_pairs": ()})
     return Stage(f"baseline: {ARMS[name][0]}", _distil_job(recipe, name, student, distil))
 
 
@@ -390,4 +392,5 @@ def _compare_task(root: Path, task: Mapping[str, Any], recipe: Recipe, tell: Tel
     )
     write_json(folder / "speed.json", {arm: speed.to_dict() for arm, speed in speeds.items()})
     compared = compare_runs(arms, resamples=recipe.evaluate.resamples)
-    write_json(folder / "comparison.json", {"of": measured, **compared.to_dict()})
+    where = {"machine": machine(), "versions": versions()}
+    write_json(folder / "comparison.json", {"of": measured, **where, **compared.to_dict()})

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,7 +40,7 @@ class TrainingSection(Section):
     batch_size: Positive = Field(32, description="Rows per batch on each process.")
     accumulation: Positive = Field(1, description="Batches per optimiser step; the result is that of one large batch.")
     epochs: float = Field(3.0, ge=0, description="Passes over the training rows; parts of one are allowed.")
-    max_steps: Positive | None = Field(None, description="Optimiser steps at most; overrides epochs.")
+    max_steps: Positive | None = Field(None, description="Optimiser steps, exactly; overrides epochs.")
     warmup: Share = Field(0.1, description="Share of the steps over which the learning rate rises from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
     weight_decay: Weight = Field(0.01, description="AdamW's decoupled decay; never on norms and biases.")
@@ -57,6 +57,12 @@ class TrainingSection(Section):
     checkpoint_steps: Positive | None = Field(None, description="Steps between checkpoints, besides the timed ones.")
     checkpoint_s: float = Field(120.0, gt=0, description="Seconds between checkpoints: what a kill can cost.")
     report_to: tuple[str, ...] = Field(("tensorboard",), description="Trackers, under transformers' names.")
+
+    @model_validator(mode="after")
+    def _patience_keeps_the_best(self) -> Self:
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("patience stops after the best validation, so it needs keep: best")
+        return self
 
 
 class CorpusSection(Section):
@@ -149,7 +155,7 @@ class FinetuneSection(TrainingSection):
         0.5, description="Share of the teacher's outputs in the loss when there is a teacher."
     )
     temperature: float = Field(2.0, gt=0, description="T of the teacher's and the student's distributions there.")
-    metric: str | None = Field(None, description="Metric that chooses the best epoch; the task's own when absent.")
+    metric: str | None = Field(None, description="Primary metric, by which keep: best chooses; else the task's.")
 
 
 class TaskSection(Section):
@@ -277,6 +283,9 @@ class Recipe(Section):
             if len(set(seeds)) < len(seeds):
                 raise ValueError("the same seed is named twice")
             self.finetune_for(task)
+        copies = [name for name in self.baselines if name != "random"]
+        if self.student.initialise == "random" and copies:
+            raise ValueError(f"a student with random weights has no baselines of copied layers ({', '.join(copies)})")
         return self
 
     @property

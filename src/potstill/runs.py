@@ -8,25 +8,23 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 import numpy as np
 
 from potstill.errors import DataError, OtherRunError, RunFolderError, StorageError
+from potstill.machine import versions
 from potstill.records import PROBLEM_TYPES, Predictions, ProblemType
 
 MANIFEST = "manifest.json"
 WORK = ".work"
 State = Literal["new", "resumed", "finished"]
-
-_REPORTED_PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "datasets", "scikit-learn", "numpy")
 
 
 @dataclass
@@ -200,7 +198,8 @@ def model_fingerprint(source: str | Path) -> str:
 def _files_of_model(folder: Path) -> list[Path]:
     """Weights, configuration and tokenizer; older folders keep the latter as a vocabulary alone."""
     tokenizer = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else ("vocab.*", "merges.txt")
-    return sorted(file for pattern in ("*.safetensors", "config.json", *tokenizer) for file in folder.glob(pattern))
+    settings = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
+    return sorted(file for pattern in ("*.safetensors", *settings, *tokenizer) for file in folder.glob(pattern))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -328,15 +327,6 @@ def parameters_on_disk(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, the system and the packages that decide the numbers."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for package in _REPORTED_PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
 def _new_manifest(stage: str, fingerprint: str) -> dict[str, Any]:
     return {
         "potstill": version("potstill"),
@@ -366,7 +356,7 @@ def require_unused(path: Path, *, ours: str | None = None) -> None:
         raise RunFolderError(f"{path} is a file", do="choose another --out")
     if path.is_dir() and not (ours and (path / ours).is_file()):
         # What a process killed while it wrote its first file left behind is ours too.
-        ours_too = (WORK, f".{MANIFEST}.partial", f".{ours}.partial")
+        ours_too = {f".{MANIFEST}.partial", f".{ours}.partial"} | ({WORK} if (path / WORK / "lock").exists() else set())
         others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name not in ours_too)
         if others:
             raise RunFolderError(

@@ -71,6 +71,11 @@ def test_paths_that_end_alike_keep_their_whole_name(experiment):
     assert list(arms_in([student, copied])) == [str(student), str(copied)]
 
 
+def test_a_run_that_is_named_twice_is_refused(classifiers):
+    with pytest.raises(RunFolderError, match="named twice"):
+        arms_in([classifiers["reviews"], classifiers["reviews"]])
+
+
 def test_a_run_compared_with_itself_keeps_everything(experiment):
     seeds = sorted((experiment.folder / "tasks" / "reviews" / "student").glob("seed-*"))
     compared = compare_runs({"a": seeds, "b": seeds}, resamples=50).to_dict()

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
 from potstill.training.arguments import planned_steps, training_arguments
 
 
+@settings(deadline=None)
 @given(
     n_batches=st.integers(1, 60), accumulation=st.integers(1, 9), processes=st.integers(1, 5), epochs=st.integers(0, 4)
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -88,7 +88,7 @@ def model_of(value: float) -> nn.Module:
 SCORES = st.one_of(st.integers(-3, 3).map(float), st.just(math.nan))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(scores=st.lists(SCORES, min_size=1, max_size=8), greater=st.booleans())
 def test_the_best_weights_are_those_of_the_first_best_score(
     tmp_path_factory: pytest.TempPathFactory, scores: list[float], greater: bool

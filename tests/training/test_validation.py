@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ def moments(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, tuple[Te
     return {"mean": (values.sum(), values.numel()), "share": (float((values > 0).sum()), float(values.numel()))}
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.integers(-50, 50), min_size=1, max_size=30), cuts=st.lists(st.integers(0, 30), max_size=4))
 def test_means_do_not_depend_on_how_rows_are_batched(values: list[int], cuts: list[int]):
     # oracle: numpy's mean of all the values at once; batches differ in size, and may be empty

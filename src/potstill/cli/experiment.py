@@ -30,14 +30,17 @@ def init(
     preset: Annotated[str, typer.Option(help="default, or original (the 2019 settings).")] = "default",
 ) -> None:
     """Write a commented recipe to edit; never over a file that is there."""
+    from potstill.data.catalogue import get_task
     from potstill.recipe import Recipe, build
     from potstill.recipe_files import commented_yaml, with_preset
     from potstill.runs import write_text
 
     if path.exists():
         raise RecipeError(f"{path} is there already", do="name another file, or move it away")
+    get_task(task)
     content = with_preset({"name": path.stem, "pretrain": {}, "tasks": [{"name": task}]}, preset)
     recipe = build(Recipe, content, where="init")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, commented_yaml(Recipe, recipe.model_dump(mode="json")) + "\n")
     tell(f"wrote {path}; run it with: potstill run {path}")
 

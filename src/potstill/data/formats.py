@@ -163,6 +163,8 @@ def _read_json(path: Path) -> Iterator[Row]:
         rows = json.loads(read_document(path) or "[]")
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON", found=f"{error.msg} at line {error.lineno}") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path} holds no rows", found=type(rows).__name__, allowed='a list: [{"text": …}, …]')
     for number, row in enumerate(rows, start=1):
         yield _json_row(path, number, row)
 

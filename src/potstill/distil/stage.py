@@ -115,10 +115,7 @@ def _lesson(
     """The corpus in blocks, some of them held out: training batches masked anew each epoch, validation batches once."""
     section, pairs = job.distil, job.distil.hidden_pairs
     n_layers = student.model.config.num_hidden_layers
-    if any(not 0 <= layer <= n_layers for layer, _ in pairs):
-        raise RecipeError(
-            "distil.hidden_pairs names a layer the student lacks", found=pairs, allowed=f"0 to {n_layers}"
-        )
+    _require_layers(pairs, n_layers)
     objective = _objective(job, teacher.to(training_device()), student.model)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,7 @@ from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
 from potstill.runs import RunFolder, is_run, parameters_on_disk, read_json, write_json, write_predictions
 
+_SEED = re.compile(r"seed-(\d+)")
 DATA_SEED = 0
 """Splits are drawn with one seed for all runs, so that every arm and every seed meets the same rows."""
 
@@ -156,17 +158,21 @@ def _rows_of(run: RunFolder) -> str:
 
 
 def arms_in(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Arms by name: each path is a run, or a folder whose ``seed-…`` folders are the runs of one arm."""
-    arms: dict[str, list[Path]] = {}
-    for path in paths:
-        seeds = sorted(entry for entry in path.glob("seed-*") if is_run(entry))
-        arms[_short_name(path, paths)] = seeds or [path]
-    return arms
+    """Arms by name: each path is a run, or a folder whose ``seed-<n>`` folders are the runs of one arm.
+
+    Raises DataError for a path that is named twice.
+    """
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise DataError("a run is compared with itself", found=twice[0], do="name every run once")
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): _seeds_in(path) or [path] for path in paths}
 
 
-def _short_name(path: Path, paths: Sequence[Path]) -> str:
-    """The last part of the path, or all of it where two paths end alike."""
-    return path.name if [other.name for other in paths].count(path.name) == 1 else str(path)
+def _seeds_in(folder: Path) -> list[Path]:
+    """The runs of an arm in the order of their seeds; runs that were set aside have other names and do not count."""
+    numbered = {int(match[1]): entry for entry in folder.glob("seed-*") if (match := _SEED.fullmatch(entry.name))}
+    return [numbered[seed] for seed in sorted(numbered) if is_run(numbered[seed])]
 
 
 def measure_runs(

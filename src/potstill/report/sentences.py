@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isnan, nan
 from statistics import fmean, median
 
 from potstill.report.evidence import ArmEvidence, History, Report, TaskEvidence
@@ -27,8 +28,8 @@ def verdict(report: Report) -> str:
 
 def _alone(task: TaskEvidence, arm: ArmEvidence) -> str:
     """The figure of a model that nothing was measured beside."""
-    value, interval = arm.medians.get(task.metric), arm.intervals.get(task.metric)
-    reached = "could not be measured by" if value is None else f"reaches {value:.3f} in"
+    value, interval = arm.medians.get(task.metric, nan), arm.intervals.get(task.metric)
+    reached = "could not be measured by" if isnan(value) else f"reaches {value:.3f} in"
     sure = f" (95% interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     rows = f"{task.rows[task.split]:,} texts" if task.split in task.rows else "the texts"
     return f"“{arm.name}” {reached} {task.metric}{sure} on {rows} of {task.split}; it was compared with no other model."

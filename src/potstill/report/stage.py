@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
 
-from potstill.data.catalogue import CATALOGUE
+from potstill.data.catalogue import CATALOGUE, Task
+from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
-from potstill.runs import RunFolder, parameters_on_disk, read_json, versions
+from potstill.runs import RunFolder, parameters_on_disk, read_json
 
 PAGE = "report.html"
 
@@ -31,6 +32,7 @@ def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
 def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
     """Everything that the runs of an experiment tell, gathered."""
     encoders = {arm: RunFolder.open(root / facts["run"]) for arm, facts in experiment["encoders"].items()}
+    measured = _measured(root / "tasks" / experiment["tasks"][0]["name"])
     return Report(
         title=experiment["name"],
         created=_newest(encoders.values()),
@@ -41,8 +43,8 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         layer_map=_layer_map(encoders["student"]),
         commands=["potstill run recipe.yaml"],
         recipe_yaml=_public_recipe(root),
-        versions=versions(),
-        machine=_machine(),
+        versions=measured["versions"],
+        machine=measured["machine"],
         notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
     )
 
@@ -50,7 +52,7 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
 def write_run_page(path: Path) -> Path:
     """Write the page of a single classifier run into it and return where it lies."""
     run = RunFolder.open(path)
-    figures = compare_runs({path.name: [path]}).to_dict()["arms"][path.name]["metrics"]
+    figures: Any = compare_runs({path.name: [path]}).arms[path.name].to_dict()["metrics"]
     arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]), **_summaries(figures))
     task = _task_of(run, [arm])
     report = Report(
@@ -59,7 +61,6 @@ def write_run_page(path: Path) -> Path:
         tasks=[task],
         recipe_yaml=_public_recipe(path),
         versions=run.manifest["versions"],
-        machine=_machine(),
     )
     write_page(report, path / PAGE)
     return path / PAGE
@@ -67,7 +68,7 @@ def write_run_page(path: Path) -> Path:
 
 def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
     folder = root / "tasks" / task["name"]
-    comparison, speeds = read_json(folder / "comparison.json"), read_json(folder / "speed.json")
+    comparison, speeds = _measured(folder), read_json(folder / "speed.json")
     runs = {arm: [RunFolder.open(root / run) for run in facts["runs"]] for arm, facts in task["arms"].items()}
     arms = [
         ArmEvidence(
@@ -82,6 +83,16 @@ def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
     return _task_of(next(iter(runs.values()))[0], arms)
 
 
+def _measured(folder: Path) -> dict[str, Any]:
+    """The stored comparison of a task; raises RunFolderError where it was not made yet."""
+    comparison = read_json(folder / "comparison.json")
+    if comparison is None or not (folder / "speed.json").exists():
+        raise RunFolderError(
+            f"the arms in {folder} were not compared yet", do="finish the experiment with: potstill run"
+        )
+    return comparison
+
+
 def _task_of(run: RunFolder, arms: Sequence[ArmEvidence]) -> TaskEvidence:
     manifest = run.manifest
     counts, name = manifest["data"]["counts"], manifest["task"]["name"]
@@ -94,8 +105,13 @@ def _task_of(run: RunFolder, arms: Sequence[ArmEvidence]) -> TaskEvidence:
         rows_per_label={split: facts["labels"] for split, facts in counts.items() if facts["labels"]},
         label_names=manifest["label_names"],
         notes=manifest["data"]["notes"],
-        citation=CATALOGUE[name].citation if name in CATALOGUE else "",
+        citation=known.citation if (known := _known_task(manifest)) else "",
     )
+
+
+def _known_task(manifest: Mapping[str, Any]) -> Task | None:
+    """The catalogue's task that a run was trained on; None for the user's own files, whatever they are called."""
+    return None if manifest["task"]["files"] is not None else CATALOGUE.get(manifest["task"]["name"])
 
 
 def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
@@ -103,7 +119,7 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
     first = runs[0]
     split = first.manifest["report_split"]
     predictions = first.predictions(split)
-    by_seed = [run.metrics()[split] for run in runs]
+    by_seed = [_numbers(run.metrics()[split]) for run in runs]
     single = predictions.problem_type == "single_label_classification"
     best = first.manifest["best"]
     return {
@@ -116,7 +132,7 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "best_epoch": best["epoch"] if best else None,
         "n_parameters": first.manifest["parameters"],
         "bytes_on_disk": parameters_on_disk(first.path),
-        "training_s": first.manifest["training_s"],
+        "training_s": median(run.manifest["training_s"] for run in runs),
         "truncated_share": _share(predictions),
     }
 
@@ -146,9 +162,14 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
 def _summaries(metrics: Mapping[str, Any]) -> dict[str, Any]:
     intervals = {name: _bounds(summary["interval"]) for name, summary in metrics.items()}
     return {
-        "medians": {name: summary["median"] for name, summary in metrics.items()},
+        "medians": _numbers({name: summary["median"] for name, summary in metrics.items()}),
         "intervals": {name: bounds for name, bounds in intervals.items() if bounds is not None},
     }
+
+
+def _numbers(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Metrics as JSON keeps them, where one that is not defined is null, as this room knows them, where it is NaN."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def _bounds(interval: Mapping[str, float | None]) -> Interval | None:
@@ -185,19 +206,6 @@ def _newest(runs: Any) -> str:
     return max(run.manifest["finished"] for run in runs)
 
 
-def _machine() -> dict[str, str]:
-    return {"processor": _processor(), "cores": str(os.cpu_count()), "system": platform.platform()}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
 def write_cards(root: Path, experiment: Mapping[str, Any]) -> None:
     """Write the model card of every encoder and classifier of an experiment."""
     for facts in experiment["encoders"].values():
@@ -217,7 +225,7 @@ def write_card(path: Path) -> None:
 
 def _classifier_card(run: RunFolder) -> ModelCard:
     manifest, name = run.manifest, run.manifest["task"]["name"]
-    known, split = CATALOGUE.get(name), run.manifest["report_split"]
+    known, split = _known_task(manifest), manifest["report_split"]
     predictions = run.predictions(split)
     labels = manifest["label_names"]
     return ModelCard(
@@ -233,7 +241,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         dataset_config=known.hub_config if known else None,
         split=split,
         primary_metric=manifest["metric"],
-        metrics=run.metrics()[split],
+        metrics=_numbers(run.metrics()[split]),
         n_examples=len(predictions),
         seeds=[manifest["seed"]],
         n_parameters=manifest["parameters"],

@@ -1,0 +1,34 @@
+"""On what figures were measured: processor, cores, system, and the versions that decide the numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_REPORTED_PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "datasets", "scikit-learn", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages that decide the numbers."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in _REPORTED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Processor and number of cores."""
+    return {"processor": _processor(), "cores": str(os.cpu_count())}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
