@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from potstill.recipe import load_recipe
+from potstill.recipe_files import load_recipe
 from potstill.report import sentences
 from potstill.report.evidence import ArmEvidence, Report, TaskEvidence
 from potstill.report.stage import experiment_report

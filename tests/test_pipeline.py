@@ -13,6 +13,9 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from potstill import pipeline
+from potstill.distil import stage as distil_stage
+from potstill.finetune import stage as finetune_stage
+from potstill.pretrain import stage as pretrain_stage
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
 from potstill.runs import RunFolder
 
@@ -112,8 +115,8 @@ def test_a_second_run_trains_nothing_and_changes_nothing(run_copy, monkeypatch):
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a finished stage was trained again")
 
-    for stage in ("pretrain", "distil", "finetune"):
-        monkeypatch.setattr(f"potstill.{stage}.stage.fit", never)
+    for stage in (pretrain_stage, distil_stage, finetune_stage):
+        monkeypatch.setattr(stage, "fit", never)
     called = run_copy()
     assert "runs again" not in called.err
     assert "comparing" not in called.err

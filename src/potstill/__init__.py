@@ -6,6 +6,8 @@ The verbs of the command line are functions here: ``pretrain``, ``distil``, ``fi
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,3 +22,14 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module("potstill.api"), name)
+
+
+class _Verbs(ModuleType):
+    """This package, in which ``distil`` stays the verb: Python would put the room of that name there once it is open."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Verbs

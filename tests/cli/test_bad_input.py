@@ -75,8 +75,8 @@ def test_a_missing_recipe_is_named(refused, tmp_path):
 @pytest.mark.parametrize("verb", ["evaluate", "report", "compare"])
 def test_a_folder_that_is_no_run_is_refused(verb, refused, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    paths = [tmp_path] * (2 if verb == "compare" else 1)
-    assert "not a run folder" in refused(verb, *paths)
+    others = [tmp_path / "other"] if verb == "compare" else []
+    assert "not a run folder" in refused(verb, tmp_path, *others)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["notes.txt"]
 
 
@@ -314,6 +314,14 @@ def test_a_corpus_of_one_block_is_refused(refused, tiny, tmp_path):
 def test_a_setting_that_does_not_fit_the_task_is_refused(override, expected, refused, tiny, tmp_path):
     flags = verbs(tiny, tmp_path)["finetune"]
     assert expected in refused("finetune", *flags, "--set", override, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "distil", "finetune"])
+def test_a_tracker_that_is_not_installed_is_refused(stage, refused, tiny, tmp_path):
+    flags = (*verbs(tiny, tmp_path)[stage], *(("--layers", 2) if stage == "distil" else ()))
+    said = refused(stage, *flags, "--set", f"{stage}.report_to=[wandbb]", "--out", tmp_path / "out")
+    assert "'wandbb'" in said
     assert not (tmp_path / "out").exists()
 
 

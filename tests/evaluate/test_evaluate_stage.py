@@ -66,13 +66,19 @@ def test_arms_are_runs_or_folders_of_seeds(experiment, classifiers):
     assert arms == {"student": [student / "seed-1", student / "seed-2"], "reviews": [classifiers["reviews"]]}
 
 
+def test_a_run_that_was_set_aside_is_no_seed(classifiers, tmp_path):
+    for name in ("seed-1", "seed-1.previous-1", "seed-2"):
+        shutil.copytree(classifiers["reviews"], tmp_path / "arm" / name)
+    assert arms_in([tmp_path / "arm"]) == {"arm": [tmp_path / "arm" / "seed-1", tmp_path / "arm" / "seed-2"]}
+
+
 def test_paths_that_end_alike_keep_their_whole_name(experiment):
     student, copied = (experiment.folder / "tasks" / "reviews" / arm / "seed-1" for arm in ("student", "copied"))
     assert list(arms_in([student, copied])) == [str(student), str(copied)]
 
 
 def test_a_run_that_is_named_twice_is_refused(classifiers):
-    with pytest.raises(RunFolderError, match="named twice"):
+    with pytest.raises(DataError, match="name every run once"):
         arms_in([classifiers["reviews"], classifiers["reviews"]])
 
 

@@ -153,7 +153,7 @@ def test_keep_best_is_decided_on_the_selection_split_alone(finetune):
 
 
 def test_patience_ends_training_early(finetune):
-    run = finetune("reviews", patience=1, epochs=30, learning_rate=1e-7)
+    run = finetune("reviews", keep="best", patience=1, epochs=30, learning_rate=1e-7)
     assert run.manifest["stopped_early"]
     assert run.history()[-1]["epoch"] < 30
 

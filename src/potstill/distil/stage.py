@@ -20,6 +20,7 @@ from potstill.models.student import Student, initialise_student
 from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
 from potstill.recipe import DistilJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
+from potstill.training.arguments import check_settings
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import fit
@@ -113,9 +114,9 @@ def _lesson(
     job: DistilJob, teacher: PreTrainedModel, student: Student, corpus: Corpus, texts: TextTokenizer
 ) -> _Lesson:
     """The corpus in blocks, some of them held out: training batches masked anew each epoch, validation batches once."""
-    section, pairs = job.distil, job.distil.hidden_pairs
-    n_layers = student.model.config.num_hidden_layers
-    _require_layers(pairs, n_layers)
+    section = job.distil
+    check_settings(_settings(job))
+    _require_layers(section.hidden_pairs, student.model.config.num_hidden_layers)
     objective = _objective(job, teacher.to(training_device()), student.model)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size
@@ -141,17 +142,20 @@ def _train(job: DistilJob, folder: RunFolder, student: PreTrainedModel, lesson: 
         loss = sum(weight * means[name] for name, weight in objective.weights.items() if weight)
         return {"loss": loss, "perplexity": perplexity(means["mlm"]), **means}
 
-    settings = TrainingSettings.from_values(section.model_dump(), seed=job.seed, metric="loss", greater_is_better=False)
     return fit(
         student.to(device),
         objective,
         lesson.train,
-        settings,
+        _settings(job),
         work=folder.work / "distil",
         validate=validate,
         log_folder=folder.path / "logs",
         title="distil",
     )
+
+
+def _settings(job: DistilJob) -> TrainingSettings:
+    return TrainingSettings.from_values(job.distil.model_dump(), seed=job.seed, metric="loss", greater_is_better=False)
 
 
 def _objective(job: DistilJob, teacher: PreTrainedModel, student: PreTrainedModel) -> DistillationObjective:

@@ -33,6 +33,7 @@ from potstill.models.teacher import (
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.runtime.torch_predictor import TorchPredictor
+from potstill.training.arguments import check_settings
 from potstill.training.objective import Objective
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
@@ -130,6 +131,10 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
 def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
     section, task, train = job.finetune, data.task, data.splits["train"]
     metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
+    settings = TrainingSettings.from_values(
+        section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
+    )
+    check_settings(settings)
     encoded = texts.encode(train.texts, section.max_length)
     cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
     return _Lesson(
@@ -137,9 +142,7 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
         texts=texts,
         batches=LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed),
         objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
-        settings=TrainingSettings.from_values(
-            section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
-        ),
+        settings=settings,
         metric=metric.name,
         notes=list(cut),
     )

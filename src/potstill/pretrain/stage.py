@@ -17,6 +17,7 @@ from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_mode
 from potstill.pretrain.objective import MaskedLMObjective
 from potstill.recipe import PretrainJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
+from potstill.training.arguments import check_settings
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import fit
@@ -78,6 +79,7 @@ def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
 
 
 def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
+    check_settings(_settings(job))
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**job.pretrain.masking.model_dump()), blocks.token_counts, job.pretrain.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
@@ -117,19 +119,21 @@ def _fit(
         means = mean_diagnostics(objective.diagnostics, student, text.held, device=device, precision=section.precision)
         return {"loss": means["mlm"], "perplexity": perplexity(means["mlm"]), **means}
 
-    settings = TrainingSettings.from_values(
-        section.model_dump(), seed=job.seed, **({"metric": "loss", "greater_is_better": False} | others)
-    )
     return fit(
         model.to(device),
         objective,
         text.train,
-        settings,
+        _settings(job, **others),
         work=folder.work / phase,
         validate=validate,
         log_folder=folder.path / "logs" / phase,
         title=f"pretrain ({phase})",
     )
+
+
+def _settings(job: PretrainJob, **others: Any) -> TrainingSettings:
+    values = {**job.pretrain.model_dump(), "metric": "loss", "greater_is_better": False, **others}
+    return TrainingSettings.from_values(values, seed=job.seed)
 
 
 def _joined(phases: list[FitResult]) -> list[dict[str, float]]:

@@ -71,6 +71,12 @@ def training_arguments(
     return arguments
 
 
+def check_settings(settings: TrainingSettings) -> None:
+    """Raise RecipeError for what this machine cannot do: a tracker that is not installed, fp16 without a GPU."""
+    resolve_precision(settings.precision)
+    _trackers(settings)
+
+
 def _trackers(settings: TrainingSettings) -> list[str]:
     """Trackers besides TensorBoard, which is told its folder elsewhere."""
     named = [name for name in settings.report_to if name not in ("tensorboard", "none")]
