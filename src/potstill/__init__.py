@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Verbs(ModuleType):
-    """This package, in which ``distil`` stays the verb: Python would put the room of that name there once it is open."""
+    """This package, in which ``distil`` stays the verb: Python would put the room of that name there once it opens."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in __all__ and isinstance(value, ModuleType)):
