@@ -356,7 +356,7 @@ def require_unused(path: Path, *, ours: str | None = None) -> None:
         raise RunFolderError(f"{path} is a file", do="choose another --out")
     if path.is_dir() and not (ours and (path / ours).is_file()):
         # What a process killed while it wrote its first file left behind is ours too.
-        ours_too = {f".{MANIFEST}.partial", f".{ours}.partial"} | ({WORK} if (path / WORK / "lock").exists() else set())
+        ours_too = {f".{MANIFEST}.partial", f".{ours}.partial"} | ({WORK} if _is_our_work(path / WORK) else set())
         others: Sequence[str] = sorted(entry.name for entry in path.iterdir() if entry.name not in ours_too)
         if others:
             raise RunFolderError(
@@ -364,6 +364,10 @@ def require_unused(path: Path, *, ours: str | None = None) -> None:
                 found=", ".join(others[:3]) + (" …" if len(others) > 3 else ""),
                 do="choose an empty or new folder; nothing was changed",
             )
+
+
+def _is_our_work(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / "lock").is_file() or not any(folder.iterdir()))
 
 
 def _now() -> str:
