@@ -117,7 +117,9 @@ def how_made(folder: Path, experiment: Mapping[str, Any]) -> str:
             lines.append(
                 f"{facts['title']}: {manifest['tokens_seen']:,} tokens in {manifest['training_s'] / 60:.1f} min"
             )
-    total = sum(RunFolder.open(path.parent).manifest["training_s"] for path in folder.rglob("manifest.json"))
+    runs = [facts["run"] for facts in experiment["encoders"].values()]
+    runs += [run for task in experiment["tasks"] for arm in task["arms"].values() for run in arm["runs"]]
+    total = sum(RunFolder.open(folder / run).manifest["training_s"] for run in runs)
     return f"Encoders — {'; '.join(lines)}. All training together: {total / 60:.0f} min."
 
 
