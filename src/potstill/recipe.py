@@ -51,6 +51,11 @@ class TrainingSection(Section):
         "auto",
         description="Arithmetic of training; auto is bf16 on GPUs and processors with matrix units (AMX), else fp32.",
     )
+    kernels: Literal["auto", "torch"] = Field(
+        "auto",
+        description="Dropout and attention when training on a CPU: auto takes potstill's, which draw masks in bulk; "
+        "torch takes torch's, the same in distribution with other random numbers.",
+    )
     evaluate_steps: Positive | None = Field(None, description="Steps between validations; every epoch when absent.")
     patience: Positive | None = Field(None, description="Validations without improvement before training stops.")
     keep: Literal["best", "last"] = Field("last", description="Which weights are kept: best validation, or last step.")

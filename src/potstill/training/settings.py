@@ -22,7 +22,8 @@ class TrainingSettings:
     A step is one update of the parameters: ``accumulation`` batches of ``batch_size`` rows on each process.
     ``evaluate_steps`` None evaluates at the end of every epoch. ``patience`` counts evaluations without improvement.
     ``keep`` "best" restores the weights of the best evaluation, which then needs ``metric`` (a key that ``validate``
-    returns); "last" keeps those of the last step.
+    returns); "last" keeps those of the last step. ``kernels`` "auto" replaces torch's dropout on a CPU
+    (``models/cpu_dropout.py``).
     """
 
     learning_rate: float
@@ -38,6 +39,7 @@ class TrainingSettings:
     epsilon: float = 1e-8
     clip_norm: float = 1.0
     precision: Precision = "auto"
+    kernels: Literal["auto", "torch"] = "auto"
     evaluate_steps: int | None = None
     patience: int | None = None
     keep: Literal["best", "last"] = "last"

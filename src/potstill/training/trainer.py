@@ -19,6 +19,7 @@ from transformers.trainer_callback import ExportableState
 
 from potstill.data.batches import BatchKey, BatchPlan
 from potstill.errors import DivergedError
+from potstill.models.cpu_dropout import use_bulk_dropout
 from potstill.runs import storage_errors
 from potstill.training.allocator import keep_freed_memory
 from potstill.training.arguments import planned_steps, training_arguments
@@ -68,6 +69,8 @@ def fit(
     if planned_steps(settings, len(batches.plan)) == 0:
         return FitResult(history=[], steps=0, epochs=0.0, elapsed_s=0.0, tokens=0)
     keep_freed_memory()
+    if settings.kernels == "auto" and isinstance(model, transformers.PreTrainedModel) and model.device.type == "cpu":
+        use_bulk_dropout(model)
     with storage_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
