@@ -6,7 +6,6 @@ machine's matrix products reach and by the share of that which training reaches 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +63,7 @@ class Shape:
 
 def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
-    rate = matrix_rate_flops()
+    rate = _matrix_rate()
     rows = [_row(recipe, stage, rate) for stage in plan(recipe)]
     to_do = sum(row["minutes"] for row in rows if row["state"] != "finished")
     return [
@@ -188,17 +187,11 @@ def _lengths(model: str, texts: Sequence[Text], max_length: int) -> list[int]:
     return [min(len(encoding.ids), max_length) for encoding in tokenizer.encode_batch(list(texts))]
 
 
-def matrix_rate_flops(size: int = 1024, seconds: float = 0.5) -> float:
-    """Operations per second of this machine's float32 matrix products, the median of several; units FLOP/s."""
-    import statistics
-
+def _matrix_rate() -> float:
+    """FLOP/s of this machine's matrix products, in float32 and on the CPU where there is no GPU."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left = torch.randn(size, size, device=device)
-    rates, started = [], time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        begun = time.perf_counter()
-        float((left @ left)[0, 0])  # reading one number waits for a GPU
-        rates.append(2 * size**3 / (time.perf_counter() - begun))
-    return statistics.median(rates)
+    from potstill.training.arithmetic import matrix_rate
+    from potstill.training.settings import training_device
+
+    return matrix_rate(torch.float32, training_device())

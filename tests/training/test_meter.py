@@ -51,7 +51,7 @@ def test_processes_add_up_their_shares(clock: list[float]):
 def test_what_is_done_aside_counts_as_time_but_not_against_the_rate(clock: list[float]):
     meter = Meter()
     train_two_steps(meter, clock)
-    with meter.aside():
+    with meter.aside("validation"):
         clock[0] += 1000.0
     assert meter.record({"mlm": 1.0, "size": 1.0}, alone)["tokens_per_s"] == 4.0
     assert meter.elapsed_s == 1020.0

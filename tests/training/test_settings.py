@@ -8,30 +8,31 @@ import pytest
 import torch
 
 from potstill.errors import RecipeError
+from potstill.training import settings
 from potstill.training.settings import TrainingSettings, resolve_precision, training_device
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, *, gpu: bool = False, gpu_bf16: bool = False, amx: bool = False) -> None:
+def machine(
+    monkeypatch: pytest.MonkeyPatch, *, gpu: bool = False, gpu_bf16: bool = False, cpu_gains: bool = False
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu_bf16 or including_emulation
     )
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(settings, "cpu_gains_from_bf16", lambda: cpu_gains)
 
 
 @pytest.mark.parametrize(
     ("parts", "chosen"),
     [
         ({}, "fp32"),
-        ({"amx": True}, "bf16"),
+        ({"cpu_gains": True}, "bf16"),
         ({"gpu": True, "gpu_bf16": True}, "bf16"),
         ({"gpu": True}, "fp16"),
-        ({"gpu": True, "amx": True}, "fp16"),
+        ({"gpu": True, "cpu_gains": True}, "fp16"),
     ],
 )
-def test_auto_is_bf16_where_there_are_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, parts: dict[str, bool], chosen: str
-):
+def test_auto_is_bf16_where_it_gains(monkeypatch: pytest.MonkeyPatch, parts: dict[str, bool], chosen: str):
     machine(monkeypatch, **parts)
     assert resolve_precision("auto") == chosen
 

@@ -78,6 +78,7 @@ def run(job: DistilJob) -> RunFolder:
             tokens_seen=result.tokens if result else 0,
             best=result.best if result else None,
             stopped_early=result.stopped_early if result else False,
+            throughput={"distil": result.throughput} if result else {},
         )
     return folder
 

@@ -100,6 +100,7 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "tokens_seen": result.tokens,
         "best": result.best,
         "stopped_early": result.stopped_early,
+        "throughput": {"finetune": result.throughput},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -54,18 +55,20 @@ def run(job: PretrainJob) -> RunFolder:
     begun = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     with closing(begun) as folder:
         phases = _fit_phases(job, folder, model, head_is_new, text)
+        last = next(reversed(phases.values()), None)
         save_model_folder(model, tokenizer, folder.path, folder.work)
-        write_jsonl(folder.path / "history.jsonl", _joined(phases))
+        write_jsonl(folder.path / "history.jsonl", _joined(phases.values()))
         folder.finish(
             seed=job.seed,
             teacher=job.model,
             head_was_new=head_is_new,
             corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "notes": text.notes},
             parameters=count_parameters(model),
-            training_s=sum(phase.elapsed_s for phase in phases),
-            tokens_seen=sum(phase.tokens for phase in phases),
-            best=phases[-1].best if phases else None,
-            stopped_early=phases[-1].stopped_early if phases else False,
+            training_s=sum(phase.elapsed_s for phase in phases.values()),
+            tokens_seen=sum(phase.tokens for phase in phases.values()),
+            best=last.best if last else None,
+            stopped_early=last.stopped_early if last else False,
+            throughput={name: phase.throughput for name, phase in phases.items()},
         )
     return folder
 
@@ -90,17 +93,17 @@ def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
 
 def _fit_phases(
     job: PretrainJob, folder: RunFolder, model: PreTrainedModel, head_is_new: bool, text: _Text
-) -> list[FitResult]:
+) -> dict[str, FitResult]:
     """First a new head alone, so that its random gradients do not spoil the encoder; then every parameter."""
-    phases = []
+    phases = {}
     section = job.pretrain
     if head_is_new and section.head_steps:
         train_only_head(model)
         head_section = {"learning_rate": section.head_learning_rate, "max_steps": section.head_steps, "keep": "last"}
-        phases.append(_fit(job, folder, model, text, "head", head_section))
+        phases["head"] = _fit(job, folder, model, text, "head", head_section)
         model.requires_grad_(True)
     if section.epochs or section.max_steps:
-        phases.append(_fit(job, folder, model, text, "all", {}))
+        phases["all"] = _fit(job, folder, model, text, "all", {})
     return phases
 
 
@@ -136,7 +139,7 @@ def _settings(job: PretrainJob, **others: Any) -> TrainingSettings:
     return TrainingSettings.from_values(values, seed=job.seed)
 
 
-def _joined(phases: list[FitResult]) -> list[dict[str, float]]:
+def _joined(phases: Iterable[FitResult]) -> list[dict[str, float]]:
     """The histories one after the other, steps and epochs counted on."""
     records: list[dict[str, float]] = []
     steps = epochs = 0.0

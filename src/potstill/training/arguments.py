@@ -31,7 +31,7 @@ def training_arguments(
 
     Raises RecipeError for a tracker that is not installed.
     """
-    precision, total = resolve_precision(settings.precision), planned_steps(settings, n_batches)
+    precision, total = settings.resolved_precision, planned_steps(settings, n_batches)
     arguments = transformers.TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=settings.batch_size,

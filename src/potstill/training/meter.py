@@ -1,4 +1,4 @@
-"""What training counts between two records of its history: the loss's terms, tokens and seconds."""
+"""What training counts: the loss's terms, tokens, padding, operations and seconds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from potstill.training.stopwatch import Stopwatch
+
 SumOverProcesses = Callable[[Sequence[float]], list[float]]
+
+_KEPT = (
+    "tokens", "recorded_tokens", "positions", "flops_per_position", "terms", "steps", "recorded_s", "seconds",
+)  # fmt: skip
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Running sums of each term of the loss, of tokens and of wall time.
+    """Running sums of each term of the loss, of tokens and of wall time by part.
 
     A checkpoint carries them, so the history of a resumed training reads like that of an uninterrupted one, and its
     time includes that of the processes killed on the way, up to the checkpoint it went on from.
 
-    tokens: trained on so far, padding not counted. terms: sums of the terms' means since the last record, on this
-    process. steps: optimiser steps since then.
+    tokens: trained on so far, padding not counted; positions: on this process, padding counted. terms: sums of the
+    terms' means since the last record, on this process. steps: optimiser steps since then. flops_per_position:
+    multiplications and additions of the matrix products of a training step, counted once; 0 before that.
     """
 
     def __init__(self) -> None:
+        self.stopwatch = Stopwatch()
         self.tokens = self.recorded_tokens = 0
+        self.positions = 0
+        self.flops_per_position = 0.0
         self.terms: dict[str, float] = {}
         self.steps = 0
         self.earlier_s = self.recorded_s = 0.0
@@ -37,8 +47,18 @@ class Meter(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of this."""
-        kept = {name: getattr(self, name) for name in ("tokens", "recorded_tokens", "terms", "steps", "recorded_s")}
+        kept = {name: getattr(self, name) for name in _KEPT}
         return {"args": {}, "attributes": {**kept, "earlier_s": self.elapsed_s}}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by part; what no part was named for is the optimiser's, clipping and bookkeeping included."""
+        named = dict(self.stopwatch.seconds)
+        return {**named, "optimiser": max(0.0, self.elapsed_s - sum(named.values()))}
+
+    @seconds.setter
+    def seconds(self, seconds: Mapping[str, float]) -> None:
+        self.stopwatch.seconds = {name: value for name, value in seconds.items() if name != "optimiser"}
 
     def add(self, means: Mapping[str, float]) -> None:
         """Add a batch's share of each term's mean."""
@@ -46,10 +66,11 @@ class Meter(TrainerCallback, ExportableState):
             self.terms[name] = self.terms.get(name, 0.0) + mean
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self, what: str) -> Iterator[None]:
         """Do something besides training, such as validation, whose time does not slow the rate of tokens."""
         before = time.monotonic()
-        yield
+        with self.stopwatch.part(what):
+            yield
         self.recorded_s += time.monotonic() - before
 
     def record(self, weights: Mapping[str, float], over_processes: SumOverProcesses) -> dict[str, float]:

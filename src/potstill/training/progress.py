@@ -57,6 +57,10 @@ class ProgressReport(TrainerCallback):
             self._last_line = time.monotonic()
             print(f"{self._title}: step {state.global_step}/{state.max_steps}  {figures}", file=sys.stderr, flush=True)
 
+    def tell(self, sentence: str) -> None:
+        """One line about the training as a whole, below the bar."""
+        print(f"{self._title}: {sentence}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Leave the bar on the screen as it stands, and give the cursor back; also after an error."""
         if self._bar is not None:

@@ -21,6 +21,7 @@ class FitResult:
 
     history: records in the order of the steps. elapsed_s: wall time, that of processes killed on the way included.
     tokens: those trained on, padding not counted. best: step, epoch and value of the best validation, if it was kept.
+    throughput: the fields of :class:`~potstill.training.throughput.Throughput`; None where there was no step.
     """
 
     history: list[dict[str, float]]
@@ -30,6 +31,7 @@ class FitResult:
     tokens: int
     best: dict[str, Any] | None = field(default=None)
     stopped_early: bool = False
+    throughput: dict[str, Any] | None = None
 
 
 def store_finished(work: Path, module: nn.Module, result: FitResult) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from potstill.errors import RecipeError
+from potstill.training.arithmetic import cpu_gains_from_bf16
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -55,6 +56,11 @@ class TrainingSettings:
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names} | others)
 
+    @property
+    def resolved_precision(self) -> Literal["fp32", "bf16", "fp16"]:
+        """The arithmetic of training on this machine."""
+        return resolve_precision(self.precision)
+
 
 def training_device() -> torch.device:
     """Where this process trains: its own GPU if there is one, else the CPU."""
@@ -64,12 +70,9 @@ def training_device() -> torch.device:
 
 
 def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic behind ``auto``: bf16 where the processor has matrix units for it, else float32.
+    """The arithmetic behind ``auto``: bf16 where matrices are multiplied faster in it, measured on a CPU, else float32.
 
     Raises RecipeError for fp16 without a GPU.
-
-    AVX-512 BF16 alone does not count: without AMX, torch's bf16 products ran at 0.55 of the rate of its float32 ones
-    (``benchmarks/matrix_rates.py``).
     """
     if precision == "fp16" and not torch.cuda.is_available():
         raise RecipeError("fp16 needs a GPU", found=precision, allowed="auto, fp32, bf16")
@@ -77,4 +80,4 @@ def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+    return "bf16" if cpu_gains_from_bf16() else "fp32"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from potstill.models.cpu_dropout import use_bulk_dropout
 from potstill.runs import storage_errors
 from potstill.training.allocator import keep_freed_memory
 from potstill.training.arguments import planned_steps, training_arguments
+from potstill.training.arithmetic import matrix_rate
 from potstill.training.checkpoints import BestWeights, latest_checkpoint, saving
 from potstill.training.meter import Meter
 from potstill.training.objective import Objective
@@ -30,6 +32,7 @@ from potstill.training.pace import Pace
 from potstill.training.progress import ProgressReport
 from potstill.training.result import FitResult, load_finished, store_finished
 from potstill.training.settings import TrainingSettings
+from potstill.training.throughput import Throughput, flop_counter, measured_throughput
 
 WEIGHTS = "model.safetensors"
 Validate = Callable[[nn.Module], Mapping[str, float]]
@@ -161,8 +164,10 @@ class Trainer(transformers.Trainer):
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
         """The batches of one optimiser step and, over all of them and all processes, the units of each term."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        with self._meter.stopwatch.part("data"):
+            batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        self._meter.positions += sum(batch["input_ids"].numel() for batch in batches)
         counts: defaultdict[str, float] = defaultdict(float)
         for batch in batches:
             for name, count in self._objective.counts(batch).items():
@@ -188,7 +193,9 @@ class Trainer(transformers.Trainer):
     ) -> Any:
         """The weighted sum of the terms, each divided by its units in the whole optimiser step."""
         counts: dict[str, float] = num_items_in_batch
-        means = {name: total / max(counts[name], 1.0) for name, total in model(inputs).items()}
+        with self._meter.stopwatch.part("forward"):
+            sums = model(inputs)
+        means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
         self._meter.add({name: float(mean.detach()) for name, mean in means.items()})
         weighted = [self._objective.weights[name] * mean for name, mean in means.items()]
         # DDP averages gradients over processes; the counts already span them all.
@@ -197,7 +204,11 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One forward and backward pass; raises DivergedError on a loss that is not a number."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        counting = nullcontext() if self._meter.flops_per_position else flop_counter()
+        with counting as counter, self._meter.stopwatch.part("backward"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if counter is not None:
+            self._meter.flops_per_position = counter.get_total_flops() / inputs["input_ids"].numel()
         self._require_finite("loss", float(loss), self.state.global_step + 1)
         return loss
 
@@ -235,7 +246,7 @@ class Trainer(transformers.Trainer):
         module = self.accelerator.unwrap_model(self.model)
         was_training = module.training
         module.eval()
-        with self._meter.aside():
+        with self._meter.aside("validation"):
             found = self._validate(module.model)
         module.train(was_training)
         self._require_finite("validation loss", float(found.get("loss", 0.0)), self.state.global_step)
@@ -271,7 +282,7 @@ class Trainer(transformers.Trainer):
         if self.control.should_training_stop:
             return
         folder = self._work / f"checkpoint-{self.state.global_step}"
-        with self._meter.aside(), saving(folder):
+        with self._meter.aside("checkpoints"), saving(folder):
             super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -303,6 +314,9 @@ class Trainer(transformers.Trainer):
 
     def _result(self, best: dict[str, Any] | None) -> FitResult:
         history = [record for record in self.state.log_history if "train_runtime" not in record]
+        throughput = self._throughput()
+        if self.is_world_process_zero():
+            self.progress.tell(throughput.sentence())
         return FitResult(
             history=[{k: float(v) for k, v in record.items() if isinstance(v, int | float)} for record in history],
             steps=self.state.global_step,
@@ -311,6 +325,21 @@ class Trainer(transformers.Trainer):
             tokens=self._meter.tokens,
             best=best,
             stopped_early=self.state.global_step < self.state.max_steps,
+            throughput=dataclasses.asdict(throughput),
+        )
+
+    def _throughput(self) -> Throughput:
+        meter, plan = self._meter, self._batches.plan
+        batches_seen = self.state.global_step * self.args.gradient_accumulation_steps
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._settings.resolved_precision, torch.float32)
+        return measured_throughput(
+            tokens=meter.tokens // self.args.world_size,
+            positions=meter.positions,
+            positions_unsorted=round(batches_seen * len(plan.lengths) / len(plan) * int(plan.lengths.max())),
+            flops_per_position=meter.flops_per_position,
+            rate_flops=matrix_rate(dtype, self.args.device),
+            seconds=meter.seconds,
+            precision=self._settings.resolved_precision,
         )
 
 
