@@ -91,6 +91,18 @@ def test_both_terms_of_a_packed_batch_are_those_of_the_padded_one():
     torch.testing.assert_close(terms[True], terms[False], rtol=1e-4, atol=1e-5)
 
 
+def test_the_first_packed_batch_in_bf16_moves_every_parameter_as_the_padded_one_does():
+    """autocast keeps a weight's cast for the next call, so a look at the model without gradients could cut it off."""
+    norms = {}
+    for packed in (False, True):
+        model, objective = distillation(packed)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms = objective(model.train(), batch_of(pairs(packed)))
+        (terms["hard"] + terms["soft"]).backward()
+        norms[packed] = {name: float(weight.grad.norm()) for name, weight in model.named_parameters()}
+    assert norms[True] == pytest.approx(norms[False], rel=0.2, abs=0.05)
+
+
 def test_the_teacher_reads_the_token_types_of_a_packed_batch():
     model, objective = distillation(packed=True)
     batch = batch_of(pairs(packed=True))
