@@ -155,6 +155,10 @@ class FinetuneSection(TrainingSection):
         128, ge=4, description="Tokens per text, special tokens included; the rest is cut, and told."
     )
     dropout: Share | None = Field(None, description="Dropout before the classifier; the model's own when absent.")
+    packing: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Texts end to end in training batches instead of padded; auto packs on a GPU what can be packed.",
+    )
     evaluate_batch_size: Positive = Field(64, description="Rows per batch in evaluation.")
     teacher_weight: Share = Field(
         0.5, description="Share of the teacher's outputs in the loss when there is a teacher."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data.batches import BatchKey, BatchPlan, pad_rows, padding_share, plan_batches
+from potstill.data.batches import BatchKey, BatchPlan, is_packed, pack_rows, pad_rows, padding_share, plan_batches
 from potstill.data.tokens import EncodedTexts
 from potstill.errors import DataError
 
@@ -147,3 +147,31 @@ def test_padded_rows_hold_the_rows_and_nothing_else(rows: list[list[int]], multi
 def test_impossible_sizes_are_refused(batch_size: int, window: int) -> None:
     with pytest.raises(DataError, match="positive"):
         plan_batches([1, 2], batch_size=batch_size, seed=0, epoch=0, window=window)
+
+
+def test_packed_rows_lie_end_to_end_with_positions_of_their_own() -> None:
+    batch = pack_rows(encoded([[5, 6, 7], [8], [9, 10]], with_types=True), [2, 0])
+    assert batch["input_ids"].tolist() == [[9, 10, 5, 6, 7]]
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 1, 2]]
+    assert batch["token_type_ids"].tolist() == [[1, 1, 1, 1, 1]]
+    assert batch["sequence_starts"].tolist() == [0, 2, 5]
+    assert batch.pop("sequence_starts").dtype == np.int32
+    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=20), min_size=1, max_size=10), st.integers(0, 99))
+def test_packed_rows_hold_what_padded_rows_attend_to(rows: list[list[int]], seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    packed, padded = pack_rows(encoded(rows), order), pad_rows(encoded(rows), order, pad_id=0)
+    assert is_packed(packed)
+    assert not is_packed(padded)
+    attended = padded["attention_mask"] == 1
+    assert packed["input_ids"][0].tolist() == padded["input_ids"][attended].tolist()
+    assert packed["position_ids"][0].tolist() == np.nonzero(attended)[1].tolist()
+    assert np.diff(packed["sequence_starts"]).tolist() == padded["attention_mask"].sum(axis=1).tolist()
+    assert "token_type_ids" not in packed
+
+
+def test_a_row_without_tokens_cannot_be_packed() -> None:
+    with pytest.raises(DataError, match="row 1"):
+        pack_rows(encoded([[5], []]), [0, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
@@ -32,20 +34,27 @@ CONFIGS = {
 }
 
 
-@pytest.fixture
+def build_tiny(auto_class: Any, family: str, **changes: Any) -> PreTrainedModel:
+    """A model of a family, its weights spread widely so that every one of them matters."""
+    torch.manual_seed(7)
+    model = auto_class.from_config(CONFIGS[family](initializer_range=0.2, **changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
 def tiny_masked_lm() -> Callable[..., PreTrainedModel]:
-    """Build a masked-language model of a family, its weights spread widely so that every one of them matters."""
+    """Build a masked-language model of a family."""
+    return partial(build_tiny, AutoModelForMaskedLM)
 
-    def build(family: str, **changes: Any) -> PreTrainedModel:
-        torch.manual_seed(7)
-        model = AutoModelForMaskedLM.from_config(CONFIGS[family](initializer_range=0.2, **changes))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() == 1:
-                    parameter.add_(torch.randn_like(parameter) * 0.2)
-        return model.eval()
 
-    return build
+@pytest.fixture(scope="session")
+def tiny_classifier() -> Callable[..., PreTrainedModel]:
+    """Build a classifier of a family, with three labels unless others are given."""
+    return partial(build_tiny, AutoModelForSequenceClassification, num_labels=3)
 
 
 @pytest.fixture

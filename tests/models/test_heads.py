@@ -1,13 +1,14 @@
-"""Splitting a masked-language model: the oracle is the whole model's own forward pass."""
+"""Splitting masked-language models and classifiers: the oracle is the whole model's own forward pass."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import nn
+from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from potstill.errors import ModelError
-from potstill.models.heads import split_masked_lm
+from potstill.models.heads import split_classifier, split_masked_lm
 
 FAMILIES = ["bert", "distilbert", "roberta", "electra"]
 
@@ -54,3 +55,45 @@ def test_a_head_that_does_not_come_apart_is_refused_and_the_training_flag_kept(t
     with pytest.raises(ModelError, match="cannot be applied apart"):
         split_masked_lm(model)
     assert model.training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("training", [False, True])
+def test_the_two_halves_of_a_classifier_make_the_whole(family, training, tiny_classifier, padded_batch):
+    """In training mode too, with the same draws: no dropout is left out or comes in another place."""
+    model = tiny_classifier(family).train(training)
+    parts = split_classifier(model)
+    assert model.training == training
+    torch.manual_seed(0)
+    whole = model(**padded_batch).logits
+    torch.manual_seed(0)
+    states = parts.encode(padded_batch)
+    assert states.shape == (3, 1, 32)
+    torch.testing.assert_close(parts.classify(states), whole, atol=1e-6, rtol=1e-6)
+
+
+def test_splitting_a_classifier_draws_nothing(tiny_classifier):
+    model = tiny_classifier("bert")
+    before = torch.get_rng_state()
+    split_classifier(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_in_another_place_is_found_though_evaluation_would_not_show_it(tiny_classifier):
+    model = tiny_classifier("bert", classifier_dropout=0.5)
+    split_classifier(model)
+    dropout = model.dropout
+    del model.dropout
+    model.dropout = dropout  # now the last of the modules; the model's own forward applies it before the classifier
+    with pytest.raises(ModelError, match="other logits"):
+        split_classifier(model)
+
+
+def test_a_classifier_whose_head_does_not_come_apart_is_refused_and_the_training_flag_kept():
+    config = AlbertConfig(
+        vocab_size=60, embedding_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_labels=3
+    )
+    model = AlbertForSequenceClassification(config).eval()
+    with pytest.raises(ModelError, match="single tokens"):
+        split_classifier(model)
+    assert not model.training

@@ -1,13 +1,13 @@
-"""Which rows go into which batch, and their padding. No torch: the plan only looks like a torch batch sampler.
+"""Which rows go into which batch, padded or packed. No torch: the plan only looks like a torch batch sampler.
 
 A plan is a pure function of lengths, seed and epoch, so a resumed run meets the batches it would have met.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -153,6 +153,32 @@ def pad_rows(
         batch["token_type_ids"] = np.zeros(attended.shape, dtype=np.int64)
         batch["token_type_ids"][attended] = encoded.token_types[sources]
     return batch
+
+
+def pack_rows(encoded: Ragged, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """The rows as one batch without padding: end to end, in the order given.
+
+    input_ids, position_ids (from 0 in each row) and, if the tokenizer has token types, token_type_ids: each
+    ``(1, n_tokens)`` int64. sequence_starts, ``(len(rows) + 1,)`` int32: row i lies between its entries i and i + 1.
+    Raises DataError for a row without tokens, which has no first token to be classified by.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    lengths = encoded.offsets[rows + 1] - encoded.offsets[rows]
+    if not lengths.all():
+        raise DataError("a row without tokens cannot be packed", found=f"row {rows[lengths == 0][0]}")
+    starts = np.r_[0, np.cumsum(lengths)]
+    positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+    sources = np.repeat(encoded.offsets[rows], lengths) + positions
+    batch = {"input_ids": encoded.input_ids[sources], "position_ids": positions}
+    if encoded.token_types is not None:
+        batch["token_type_ids"] = encoded.token_types[sources]
+    tokens = {name: array.astype(np.int64)[None] for name, array in batch.items()}
+    return {**tokens, "sequence_starts": starts.astype(np.int32)}
+
+
+def is_packed(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch holds its texts end to end, as ``pack_rows`` lays them, and not padded."""
+    return "sequence_starts" in batch
 
 
 def padding_share(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.data.batches import BatchKey, BatchPlan, Ragged, pad_rows
+from potstill.data.batches import BatchKey, BatchPlan, Ragged, pack_rows, pad_rows
 from potstill.data.masking import mask_batch, mask_weights
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import DataError
@@ -67,15 +67,19 @@ class MaskedBlocks:
 
 
 class LabelledTexts:
-    """Batches of encoded texts with ``labels`` in the shape and type of the targets."""
+    """Batches of encoded texts with ``labels`` in the shape and type of the targets; the same rows packed or padded."""
 
-    def __init__(self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int, packed: bool = False
+    ) -> None:
         self._encoded, self._targets, self._pad_id = encoded, targets, pad_id
+        self.packed = packed
         self.plan = BatchPlan(np.diff(encoded.offsets), batch_size, seed)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
-        """The batch of ``key``: input_ids, attention_mask, labels, and token types where there are any."""
-        return {**pad_rows(self._encoded, key.rows, self._pad_id), "labels": self._targets[key.rows]}
+        """The batch of ``key``: what ``pad_rows`` or ``pack_rows`` gives, and labels."""
+        rows = pack_rows(self._encoded, key.rows) if self.packed else pad_rows(self._encoded, key.rows, self._pad_id)
+        return {**rows, "labels": self._targets[key.rows]}
 
 
 def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

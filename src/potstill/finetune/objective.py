@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from potstill.data.batches import is_packed
 from potstill.distil.losses import binary_kl_divergence, kl_divergence, squared_error
 from potstill.errors import ModelError, RecipeError
+from potstill.models.heads import ClassifierParts, split_classifier
 from potstill.models.teacher import select_inputs
 from potstill.records import PROBLEM_TYPES, ProblemType
-from potstill.training.objective import Batch
+from potstill.training.objective import Batch, count_examples
 
 
 def hard_loss(logits: Tensor, targets: Tensor, problem_type: ProblemType) -> Tensor:
@@ -46,7 +48,7 @@ def soft_loss(student_logits: Tensor, teacher_logits: Tensor, problem_type: Prob
 
 
 class ClassificationObjective:
-    """The hard loss alone, a mean over the examples. ``RecipeError`` for an unknown problem type."""
+    """The hard loss alone, a mean over the examples, padded or packed. ``RecipeError`` for an unknown problem type."""
 
     modules: nn.ModuleDict | None = None
 
@@ -55,21 +57,32 @@ class ClassificationObjective:
             raise RecipeError("the problem type is unknown", found=problem_type, allowed=PROBLEM_TYPES)
         self.problem_type = problem_type
         self.weights: Mapping[str, float] = {"hard": 1.0}
+        self._parts: dict[nn.Module, ClassifierParts] = {}
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """The examples of ``batch``, for each weighted term."""
-        n_examples = float(batch["input_ids"].shape[0])
+        n_examples = float(count_examples(batch))
         return {name: n_examples for name, weight in self.weights.items() if weight > 0}
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of each weighted term over the examples: scalar float32 tensors."""
-        return {"hard": hard_loss(_logits(model, batch), batch["labels"], self.problem_type)}
+        return {"hard": hard_loss(self._logits(model, batch), batch["labels"], self.problem_type)}
 
     @torch.no_grad()
     def diagnostics(self, model: nn.Module, batch: Batch) -> dict[str, tuple[float, float]]:
         """(sum, examples) of each weighted term, for a validation loss; the caller sets the model's mode."""
         counts = self.counts(batch)
         return {name: (float(total), counts[name]) for name, total in self(model, batch).items()}
+
+    def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """``(n, k)``. The whole model runs padded texts; of packed ones the head is given the first tokens alone."""
+        if not is_packed(batch):
+            logits: Tensor = model(**select_inputs(model, batch)).logits
+            return logits
+        if model not in self._parts:
+            self._parts[model] = split_classifier(model)
+        parts = self._parts[model]
+        return parts.classify(parts.encode(batch))
 
 
 class TaskDistillationObjective(ClassificationObjective):
@@ -103,7 +116,7 @@ class TaskDistillationObjective(ClassificationObjective):
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of each weighted term over the examples: scalar float32 tensors, differentiable for the student."""
-        logits = _logits(model, batch)
+        logits = self._logits(model, batch)
         terms = {}
         if self.weights["hard"] > 0:
             terms["hard"] = hard_loss(logits, batch["labels"], self.problem_type)
@@ -118,12 +131,7 @@ class TaskDistillationObjective(ClassificationObjective):
         device = batch["input_ids"].device
         if self.teacher.device != device:
             self.teacher.to(device)
-        return _logits(self.teacher.eval(), batch)
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    logits: Tensor = model(**select_inputs(model, batch)).logits
-    return logits
+        return self._logits(self.teacher.eval(), batch)
 
 
 def _check_same_task(teacher: PreTrainedModel, problem_type: ProblemType, label_names: Sequence[str] | None) -> None:

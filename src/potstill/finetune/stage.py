@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective, hard_loss
 from potstill.models.folders import count_parameters, save_model_folder
+from potstill.models.heads import split_classifier
+from potstill.models.packed_attention import run_packed
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
@@ -67,7 +70,9 @@ def run(job: FinetuneJob) -> RunFolder:
     model = _classifier(job, source, data)
     tokenizer = load_tokenizer(source)
     tokenizer.model_max_length = job.finetune.max_length
-    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    teacher = _teacher(job, tokenizer)
+    packed = choose_packing(job.finetune.packing, training_device(), [found for found in (model, teacher) if found])
+    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), teacher, packed)
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     with closing(begun) as folder:
         result = _train(folder, model, lesson, job)
@@ -96,6 +101,7 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "metric": lesson.metric,
         "report_split": data.task.report_split,
         "max_length": job.finetune.max_length,
+        "packed": lesson.batches.packed,
         "training_s": result.elapsed_s,
         "tokens_seen": result.tokens,
         "best": result.best,
@@ -129,7 +135,30 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
     return open_classifier(source)
 
 
-def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
+def choose_packing(
+    wish: Literal["auto", "always", "never"], device: torch.device, models: Sequence[PreTrainedModel]
+) -> bool:
+    """Whether training batches are packed; if so, all of ``models`` are switched to running them.
+
+    "auto" packs on a GPU if every model can be packed. On a CPU it pads: rows of like length share a batch, so that
+    little of it is padding. "always" raises ``ModelError`` for a model that cannot be packed.
+    """
+    if wish == "never" or (wish == "auto" and device.type != "cuda"):
+        return False
+    try:
+        for model in models:
+            split_classifier(model)
+            run_packed(model)
+    except ModelError:
+        if wish == "always":
+            raise
+        return False
+    return True
+
+
+def _lesson(
+    job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None, packed: bool
+) -> _Lesson:
     section, task, train = job.finetune, data.task, data.splits["train"]
     metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
     settings = TrainingSettings.from_values(
@@ -141,7 +170,9 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
     return _Lesson(
         data=data,
         texts=texts,
-        batches=LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed),
+        batches=LabelledTexts(
+            encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=packed
+        ),
         objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
         settings=settings,
         metric=metric.name,

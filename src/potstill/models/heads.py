@@ -1,4 +1,8 @@
-"""A masked-language model in two halves, so that logits over the vocabulary are computed only where they are needed."""
+"""Models in two halves, encoder and head.
+
+Of a masked-language model, so that logits over the vocabulary are computed only where they are needed; of a classifier,
+so that its head reads the first tokens of texts that lie end to end.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from potstill.data.batches import is_packed
 from potstill.errors import ModelError
-from potstill.models.teacher import select_inputs
+from potstill.models.packed_attention import encoder_inputs
 
 _PROJECTED_BY_ONE_MODULE = {
     "bert": "cls",
@@ -25,7 +30,7 @@ _PROJECTED_BY_ONE_MODULE = {
 class Encoded:
     """What the encoder says of a batch.
 
-    last: ``(batch, length, hidden)``, the states that the head reads.
+    last: ``(batch, length, hidden)``, the states that the head reads; of a packed batch ``(1, n_tokens, hidden)``.
     hidden: the embeddings' output, then every layer's: ``n_layers + 1`` tensors like ``last``; None if not asked for.
     """
 
@@ -46,7 +51,7 @@ class MaskedLMParts:
 
     def encode(self, batch: Mapping[str, Tensor], *, hidden_states: bool = False) -> Encoded:
         """Run the encoder on the tensors of ``batch`` that it takes; others, such as labels, are left aside."""
-        inputs = select_inputs(self.model, batch)
+        inputs = encoder_inputs(self.model, batch)
         output = self.model.base_model(**inputs, output_hidden_states=hidden_states, return_dict=True)
         return Encoded(output.last_hidden_state, output.hidden_states if hidden_states else None)
 
@@ -106,4 +111,71 @@ def _unsplittable(model: PreTrainedModel, found: str) -> ModelError:
         f"the head of {type(model).__name__} cannot be applied apart from its encoder",
         found=found,
         do="use a teacher of the BERT, DistilBERT or RoBERTa family",
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierParts:
+    """A classifier in two halves: encoder, and the head that reads the state of each text's first token.
+
+    Both halves are the model's own modules: gradients, the training flag and dropout are the model's.
+    """
+
+    model: PreTrainedModel
+    classify: Callable[[Tensor], Tensor]
+    """Logits ``(n, k)`` of the first tokens' states ``(n, 1, hidden)``."""
+
+    def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """``(n, 1, hidden)``: the last layer's state of the first token of each text of a padded or packed batch."""
+        last = self.model.base_model(**encoder_inputs(self.model, batch), return_dict=True).last_hidden_state
+        if is_packed(batch):
+            return last[0].index_select(0, batch["sequence_starts"][:-1])[:, None]
+        return last[:, :1]
+
+
+def split_classifier(model: PreTrainedModel) -> ClassifierParts:
+    """Split ``model`` into encoder and head.
+
+    DistilBERT's head is known. Of other families the pooler, where there is one, and the modules after the encoder are
+    applied in their order. Both are compared with the model's own logits on a few tokens, in training mode with the
+    same draws of dropout: ``ModelError`` if they differ.
+    """
+    in_order = _distilbert_head if model.config.model_type == "distilbert" else _head_in_order
+    parts = ClassifierParts(model, in_order(model))
+    _check_classifier_against_whole(parts)
+    return parts
+
+
+def _distilbert_head(model: PreTrainedModel) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), model.pre_classifier, nn.ReLU(), model.dropout, model.classifier)
+
+
+def _head_in_order(model: PreTrainedModel) -> nn.Sequential:
+    encoder = model.base_model
+    after = [module for module in model.children() if module is not encoder]
+    pooler = getattr(encoder, "pooler", None)
+    return nn.Sequential(*after) if pooler is None else nn.Sequential(pooler, *after)
+
+
+def _check_classifier_against_whole(parts: ClassifierParts) -> None:
+    model, was_training = parts.model, parts.model.training
+    batch = {"input_ids": torch.ones(2, 3, dtype=torch.long, device=model.device)}
+    model.train()
+    try:
+        with torch.inference_mode(), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            whole = model(**batch).logits
+            torch.manual_seed(0)
+            halves = parts.classify(parts.encode(batch))
+    except (TypeError, RuntimeError) as error:
+        raise _unsplittable_classifier(model, str(error)) from error
+    finally:
+        model.train(was_training)
+    if whole.shape != halves.shape or not torch.allclose(whole, halves, atol=1e-5):
+        raise _unsplittable_classifier(model, "other logits than the whole model's")
+
+
+def _unsplittable_classifier(model: PreTrainedModel, found: str) -> ModelError:
+    return ModelError(
+        f"the head of {type(model).__name__} cannot be applied to single tokens", found=found, do="pad its batches"
     )

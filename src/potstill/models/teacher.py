@@ -188,9 +188,14 @@ def select_inputs(model: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> 
 def longest_input(model: PreTrainedModel) -> int:
     """The most tokens one input may have: the positions, less those that RoBERTa's family spends on padding."""
     positions: int = model.config.max_position_embeddings
+    return positions - first_position(model)
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The position of a text's first token: 0, but one past the padding's in RoBERTa's family."""
     embeddings = getattr(model.base_model.embeddings, "position_embeddings", None)
-    padding_idx = getattr(embeddings, "padding_idx", None)
-    return positions if padding_idx is None else positions - padding_idx - 1
+    padding_idx: int | None = getattr(embeddings, "padding_idx", None)
+    return 0 if padding_idx is None else padding_idx + 1
 
 
 def check_same_vocabulary(

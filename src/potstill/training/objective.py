@@ -7,8 +7,24 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from potstill.data.batches import is_packed
+
 Batch = Mapping[str, Tensor]
-"""Padded tensors by name: ``input_ids`` and ``attention_mask`` ``(batch, length)``, ``labels``, ``token_type_ids``."""
+"""Tensors by name: ``input_ids``, ``labels``, perhaps ``token_type_ids``.
+
+Padded, with ``attention_mask``, all ``(batch, length)``; or packed, with ``position_ids``, all ``(1, n_tokens)``, and
+``sequence_starts`` ``(n_texts + 1,)``.
+"""
+
+
+def count_examples(batch: Batch) -> int:
+    """The texts in ``batch``."""
+    return len(batch["sequence_starts"]) - 1 if is_packed(batch) else len(batch["input_ids"])
+
+
+def count_tokens(batch: Batch) -> int:
+    """The tokens in ``batch``, special ones included and padding not."""
+    return batch["input_ids"].numel() if is_packed(batch) else int(batch["attention_mask"].sum())
 
 
 class Objective(Protocol):

@@ -27,7 +27,7 @@ from potstill.training.arguments import planned_steps, training_arguments
 from potstill.training.arithmetic import matrix_rate
 from potstill.training.checkpoints import BestWeights, latest_checkpoint, saving
 from potstill.training.meter import Meter
-from potstill.training.objective import Objective
+from potstill.training.objective import Objective, count_tokens
 from potstill.training.pace import Pace
 from potstill.training.progress import ProgressReport
 from potstill.training.result import FitResult, load_finished, store_finished
@@ -44,7 +44,7 @@ class TrainingBatches(Protocol):
     plan: BatchPlan
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
-        """The padded arrays of one batch; a function of ``key`` alone, so that resuming repeats it exactly."""
+        """The arrays of one batch; a function of ``key`` alone, so that resuming repeats it exactly."""
         ...
 
 
@@ -166,7 +166,7 @@ class Trainer(transformers.Trainer):
         """The batches of one optimiser step and, over all of them and all processes, the units of each term."""
         with self._meter.stopwatch.part("data"):
             batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        tokens = sum(map(count_tokens, batches))
         self._meter.positions += sum(batch["input_ids"].numel() for batch in batches)
         counts: defaultdict[str, float] = defaultdict(float)
         for batch in batches:
