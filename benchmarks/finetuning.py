@@ -1,0 +1,166 @@
+"""Fine-tuning by potstill beside transformers' Trainer: as published works use it, and at its best.
+
+    python benchmarks/finetuning.py --data-dir DATA [--task dbpedia_14] [--shape 6x768] [--max-length 512] [--repeats 5]
+
+The arms train a DistilBERT of random weights on the same texts of a real task:
+
+- ``papers``: every text padded to ``--max-length``, rows in random order, float32;
+- ``best``: padded to the longest of the batch, rows grouped by length, bf16 where ``precision: auto`` takes it here;
+- ``potstill``: ``potstill.training.trainer.fit`` as the recipes use it;
+- ``potstill-torch``: the same with ``kernels: torch``, that is without potstill's dropout and attention.
+
+Each measurement is a process of its own, so that memory is its own, and the arms take turns within a repeat, so that
+whatever else the machine does hits all alike. Printed: medians over the repeats of texts and tokens per second over the
+whole training call, of the ratios to ``potstill`` within a repeat, and of the largest resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import DataCollatorWithPadding, DistilBertConfig, DistilBertForSequenceClassification
+
+from potstill.data.catalogue import get_task
+from potstill.data.tasks import load_task
+from potstill.data.tokens import EncodedTexts
+from potstill.data.training_batches import LabelledTexts
+from potstill.finetune.objective import ClassificationObjective
+from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer
+from potstill.training.settings import TrainingSettings
+from potstill.training.trainer import fit
+
+ARMS = ("papers", "best", "potstill", "potstill-torch")
+SHAPES = {"6x768": (6, 768), "6x384": (6, 384)}
+TEACHER = "minilm-l6"
+RATES: dict[str, Any] = {"learning_rate": 2e-5, "weight_decay": 0.01}
+
+
+def main() -> None:
+    """Measure every arm in turn and print the table; with ``--arm``, measure one and print it as JSON."""
+    arguments = parsed()
+    if arguments.arm:
+        print(json.dumps(measure(arguments)))
+        return
+    repeats = [{arm: in_own_process(arm, arguments) for arm in arguments.arms} for _ in range(arguments.repeats)]
+    print(f"{arguments.task}, {arguments.shape}, at most {arguments.max_length} tokens, {arguments.repeats} repeats")
+    for arm in arguments.arms:
+        texts, tokens, memory = (
+            statistics.median(repeat[arm][figure] for repeat in repeats)
+            for figure in ("texts_per_s", "tokens_per_s", "peak_gib")
+        )
+        ratios = [repeat["potstill"]["texts_per_s"] / repeat[arm]["texts_per_s"] for repeat in repeats]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{arm:15} {texts:8.2f} texts/s {tokens:8.0f} tokens/s {memory:5.2f} GiB; potstill is {spread} times it")
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--task", default="dbpedia_14")
+    parser.add_argument("--shape", choices=SHAPES, default="6x768")
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--texts", type=int, default=640, help="texts an arm trains on; papers takes a twentieth")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def in_own_process(arm: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """One measurement of ``arm``."""
+    options = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in vars(arguments).items()
+        if name not in ("arm", "arms", "repeats")
+    ]
+    done = subprocess.run(
+        [sys.executable, __file__, f"--arm={arm}", *options], check=True, capture_output=True, text=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Texts and tokens per second of one training, and the process's largest resident memory."""
+    encoded, targets, pad_id = rows(arguments)
+    torch.manual_seed(0)
+    layers, width = SHAPES[arguments.shape]
+    config = DistilBertConfig(
+        n_layers=layers, dim=width, hidden_dim=4 * width, num_labels=int(targets.max()) + 1, pad_token_id=pad_id
+    )
+    model = DistilBertForSequenceClassification(config)
+    with tempfile.TemporaryDirectory() as work:
+        train = with_potstill if arguments.arm.startswith("potstill") else with_transformers
+        started = time.perf_counter()
+        train(model, encoded, targets, pad_id, arguments, Path(work))
+        elapsed_s = time.perf_counter() - started
+    return {
+        "texts_per_s": len(encoded) / elapsed_s,
+        "tokens_per_s": len(encoded.input_ids) / elapsed_s,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def rows(arguments: argparse.Namespace) -> tuple[EncodedTexts, Any, int]:
+    """The texts as token ids, their targets and the padding's id; fewer for the arm whose rate no length changes."""
+    n_texts = arguments.texts // 20 if arguments.arm == "papers" else arguments.texts
+    task = load_task(get_task(arguments.task), data_dir=arguments.data_dir, seed=0, limits={"train": n_texts})
+    split = task.split("train")
+    source = resolve_model(TEACHER)
+    texts = text_tokenizer(load_tokenizer(source), transformers.AutoModel.from_pretrained(source))
+    return texts.encode(split.texts, arguments.max_length), split.targets, texts.pad_id
+
+
+def with_potstill(
+    model: Any, encoded: EncodedTexts, targets: Any, pad_id: int, arguments: argparse.Namespace, work: Path
+) -> None:
+    """One epoch by potstill's trainer."""
+    settings = TrainingSettings(
+        **RATES,
+        batch_size=arguments.batch_size,
+        epochs=1,
+        seed=0,
+        report_to=(),
+        kernels="torch" if arguments.arm == "potstill-torch" else "auto",
+    )
+    batches = LabelledTexts(encoded, targets, pad_id, batch_size=arguments.batch_size, seed=0)
+    fit(model, ClassificationObjective("single_label_classification"), batches, settings, work=work)
+
+
+def with_transformers(
+    model: Any, encoded: EncodedTexts, targets: Any, pad_id: int, arguments: argparse.Namespace, work: Path
+) -> None:
+    """One epoch by transformers' Trainer."""
+    papers = arguments.arm == "papers"
+    bf16 = not papers and TrainingSettings(**RATES, batch_size=1, epochs=1, seed=0).resolved_precision == "bf16"
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": arguments.max_length} if papers else {}
+    settings = transformers.TrainingArguments(
+        **RATES,
+        output_dir=str(work),
+        per_device_train_batch_size=arguments.batch_size,
+        num_train_epochs=1,
+        train_sampling_strategy="random" if papers else "group_by_length",
+        bf16=bf16,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    dataset = [{"input_ids": encoded.row(i).tolist(), "labels": int(targets[i])} for i in range(len(encoded))]
+    collate = DataCollatorWithPadding(load_tokenizer(resolve_model(TEACHER)), **padding)
+    transformers.Trainer(model, settings, train_dataset=dataset, data_collator=collate).train()  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
