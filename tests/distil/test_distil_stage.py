@@ -154,3 +154,19 @@ def test_a_teacher_with_token_types_is_given_them_in_training(distil, monkeypatc
     distil()
     assert seen
     assert all(types is not None for types in seen)
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(distil, tmp_path, monkeypatch):
+    other = distil(out="other")
+    before = {file: file.read_bytes() for file in other.path.rglob("*") if file.is_file()}
+    prepare = stage._lesson
+
+    def late(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        shutil.copytree(other.path, tmp_path / "run")
+        return prepared
+
+    monkeypatch.setattr(stage, "_lesson", late)
+    monkeypatch.setattr(stage, "fit", None)
+    assert distil().manifest == RunFolder.open(other.path).manifest
+    assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,19 @@ def test_a_finished_run_is_returned_without_a_model_being_opened(pretrain, tiny,
     first = pretrain(tiny.encoder)
     monkeypatch.setattr(stage, "load_masked_lm", None)
     assert pretrain(tiny.encoder).manifest == json.loads((first.path / "manifest.json").read_text())
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(pretrain, tiny, tmp_path, monkeypatch):
+    other = pretrain(tiny.teacher, out="other")
+    before = {file: file.read_bytes() for file in other.path.rglob("*") if file.is_file()}
+    prepare = stage._text
+
+    def late(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        shutil.copytree(other.path, tmp_path / "run")
+        return prepared
+
+    monkeypatch.setattr(stage, "_text", late)
+    monkeypatch.setattr(stage, "fit", None)
+    assert pretrain(tiny.teacher).manifest == RunFolder.open(other.path).manifest
+    assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before

@@ -58,6 +58,8 @@ def run(job: DistilJob) -> RunFolder:
     trains = bool(job.distil.epochs or job.distil.max_steps)
     lesson = _lesson(job, teacher, student, corpus, text_tokenizer(tokenizer, teacher)) if trains else None
     begun = RunFolder.begin(job.out, stage="distil", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         result = _train(job, folder, student.model, lesson) if lesson else None
         save_model_folder(student.model, tokenizer, folder.path, folder.work)

@@ -69,6 +69,8 @@ def run(job: FinetuneJob) -> RunFolder:
     tokenizer.model_max_length = job.finetune.max_length
     lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         result = _train(folder, model, lesson, job)
         save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)

@@ -52,6 +52,8 @@ def run(job: PretrainJob) -> RunFolder:
     tokenizer = load_tokenizer(source)
     text = _text(job, corpus, text_tokenizer(tokenizer, model))
     begun = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         phases = _fit_phases(job, folder, model, head_is_new, text)
         save_model_folder(model, tokenizer, folder.path, folder.work)
