@@ -23,7 +23,6 @@ from potstill.recipe import (
 from potstill.runs import (
     RunFolder,
     fingerprint,
-    model_fingerprint,
     read_json,
     require_unused,
     set_aside,
@@ -373,13 +372,12 @@ def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
 
 
 def _compare_task(root: Path, task: Mapping[str, Any], recipe: Recipe, tell: Tell) -> None:
-    """Comparison and speed of one task, each written beside its runs; nothing is measured again for the same runs."""
-    from potstill.evaluate.stage import compare_runs, measure_runs
+    """Comparison and speed of one task, written beside its runs; again only for other runs, predictions or settings."""
+    from potstill.evaluate.stage import compare_runs, fingerprint_of_arms, measure_runs
 
     folder = root / "tasks" / task["name"]
     arms = {arm: [root / run for run in facts["runs"]] for arm, facts in task["arms"].items()}
-    settings = recipe.evaluate.model_dump(mode="json")
-    measured = fingerprint(settings, *(model_fingerprint(run) for runs in arms.values() for run in runs))
+    measured = fingerprint(recipe.evaluate.model_dump(mode="json"), fingerprint_of_arms(arms))
     done = read_json(folder / "comparison.json") or {}
     if done.get("of") == measured and (folder / "speed.json").exists():
         return

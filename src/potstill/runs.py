@@ -59,7 +59,7 @@ class RunFolder:
         with storage_errors(path):
             lock = _lock(path)
             try:
-                if _is_finished(path):  # by another process, while this one was on its way to the lock
+                if (_manifest_of(path) or {}).get("status") == "finished":  # by another process just now
                     shutil.rmtree(path / WORK)
                     lock.close()
                     return cls.begin(path, stage=stage, recipe=recipe, fingerprint=fingerprint)
@@ -108,13 +108,20 @@ class RunFolder:
 
     def predictions(self, split: str) -> Predictions:
         """The stored predictions of ``split``; raises RunFolderError naming the splits there are."""
+        return read_predictions(self._predictions_file(split))
+
+    def predictions_fingerprint(self, split: str) -> str:
+        """A sha256 over the file of the predictions of ``split``: whoever writes it again changes it."""
+        return _hash_of_files([self._predictions_file(split)])
+
+    def _predictions_file(self, split: str) -> Path:
         path = self.path / "predictions" / f"{split}.parquet"
         if not path.exists():
             there = sorted(file.stem for file in path.parent.glob("*.parquet"))
             raise RunFolderError(
                 f"{self.path} has no predictions of split {split!r}", allowed=there or "none", do="evaluate it first"
             )
-        return read_predictions(path)
+        return path
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Metrics by split, as ``metrics.json`` has them; empty for an encoder."""
@@ -149,11 +156,6 @@ def _same_work(path: Path, fingerprint: str) -> dict[str, Any] | None:
             do="choose another --out, or move that folder away",
         )
     return found
-
-
-def _is_finished(path: Path) -> bool:
-    manifest = _manifest_of(path)
-    return manifest is not None and manifest["status"] == "finished"
 
 
 def _lock(path: Path) -> IO[str]:
@@ -195,8 +197,12 @@ def model_fingerprint(source: str | Path) -> str:
     manifest = _manifest_of(folder)
     if manifest is not None and manifest["status"] == "finished":
         return str(manifest["fingerprint"])
+    return _hash_of_files(_files_of_model(folder))
+
+
+def _hash_of_files(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in _files_of_model(folder):
+    for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

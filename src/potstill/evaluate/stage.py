@@ -20,7 +20,7 @@ from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
 from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
-from potstill.runs import RunFolder, is_run, parameters_on_disk, read_json, write_json, write_predictions
+from potstill.runs import RunFolder, fingerprint, is_run, parameters_on_disk, read_json, write_json, write_predictions
 
 _SEED = re.compile(r"seed-(\d+)")
 DATA_SEED = 0
@@ -138,6 +138,16 @@ def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = Non
         name: [run.predictions(first["report_split"]) for run in same_arm] for name, same_arm in runs.items()
     }
     return compare_arms(predictions, next(iter(arms)), metric or first["metric"], n_resamples=resamples)
+
+
+def fingerprint_of_arms(arms: Mapping[str, Sequence[Path]]) -> str:
+    """Identity of what ``compare_runs`` holds together: runs, and their predictions of the reported split."""
+    runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
+    return fingerprint({name: [_identity(run) for run in same_arm] for name, same_arm in runs.items()})
+
+
+def _identity(run: RunFolder) -> tuple[str, str]:
+    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"])
 
 
 def _require_one_data_set(runs: Sequence[RunFolder]) -> None:
