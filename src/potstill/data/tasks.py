@@ -105,11 +105,13 @@ class _Place:
     columns: Mapping[str, str | None]
 
     def names(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """What ``columns`` are called there, without those that are not there."""
         there = (self.columns.get(column, column) for column in columns)
         return tuple(column for column in there if column is not None)
 
     @property
     def title(self) -> str:
+        """What error messages call it."""
         return self.source if self.split is None else f"{self.source} ({self.split})"
 
 

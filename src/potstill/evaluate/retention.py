@@ -37,14 +37,17 @@ class MetricSummary:
 
     @property
     def median(self) -> float:
+        """The figure that stands for the arm; NaN where one seed has no value."""
         return self.interval.value
 
     @property
     def minimum(self) -> float:
+        """The value of the seed with the smallest, which is the worst one only where more is better."""
         return float(np.min(self.per_seed))
 
     @property
     def maximum(self) -> float:
+        """The value of the seed with the largest."""
         return float(np.max(self.per_seed))
 
     def to_dict(self) -> dict[str, object]:

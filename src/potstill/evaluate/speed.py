@@ -26,6 +26,7 @@ class Spread:
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Spread:
+        """The spread of one value per repeat."""
         return cls(float(np.median(values)), min(values), max(values), tuple(values))
 
 
