@@ -17,7 +17,7 @@ from potstill.evaluate.significance import (
     align_outcomes,
     change_of,
     interval_of,
-    mcnemar_of,
+    mcnemar,
     median_of_seeds,
     number_or_none,
 )
@@ -211,7 +211,7 @@ def _pair_rows(outcomes: list[Outcomes], reference: list[Outcomes]) -> PairedRow
         return None
     pairs = list(zip(outcomes, reference, strict=True))
     same = [(a.predicted == b.predicted).reshape(len(a), -1).all(axis=1) for a, b in pairs]
-    return PairedRows(tuple(mcnemar_of(a, b) for a, b in pairs), tuple(float(rows.mean()) for rows in same))
+    return PairedRows(tuple(mcnemar(a, b) for a, b in pairs), tuple(float(rows.mean()) for rows in same))
 
 
 def _notes(
