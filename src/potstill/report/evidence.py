@@ -27,7 +27,8 @@ class ArmEvidence:
     confusion, per_class (rows of label, precision, recall, f1, support) and history are those of ``shown_seed``.
     A metric that is not defined on the texts is NaN or left out.
     n_parameters counts weights; bytes_on_disk the weights' file; training_s the wall time of one seed's training;
-    latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1].
+    latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1]. latency_ratios and
+    throughput_ratios: how many times as fast as the teacher in either, one per repeat; empty for the teacher itself.
     """
 
     name: str
@@ -51,6 +52,8 @@ class ArmEvidence:
     training_s: float | None = None
     latency_ms: float | None = None
     throughput_texts_per_s: float | None = None
+    latency_ratios: Sequence[float] = ()
+    throughput_ratios: Sequence[float] = ()
     truncated_share: float | None = None
 
 
