@@ -39,6 +39,15 @@ def test_a_stream_gives_the_texts_of_the_file(write_file: WriteFile, name: str) 
         len(stream)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_a_folder_that_are_not_read_are_told(write_file: WriteFile, tmp_path: Path, streaming: bool) -> None:
+    write_file("books/old/a.txt", "one")
+    write_file("books/old/b.pdf", "two")
+    corpus = load_corpus(tmp_path / "books", streaming=streaming)
+    assert list(corpus) == ["one"]
+    assert corpus.notes[-1] == "1 of the files in books passed over, such as old/b.pdf"
+
+
 def test_a_stream_needs_memory_for_its_buffers_only(write_file: WriteFile) -> None:
     path = write_file("a.txt", "a line of text to read\n" * 400_000)
     tracemalloc.start()

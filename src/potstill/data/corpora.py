@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from typing import Any, cast
 from potstill.data.docstrings import read_paragraphs
 from potstill.data.formats import read_rows
 from potstill.data.names import suggest
-from potstill.data.sources import open_source, require_columns, require_text
+from potstill.data.sources import open_source, require_columns, require_text, unread_note
 from potstill.data.texts import TextColumn
 from potstill.errors import DataError
 
@@ -21,11 +21,12 @@ BUILT_IN = "docstrings"
 
 @dataclass(frozen=True)
 class KnownCorpus:
-    """Where a corpus known by name is: a file below the data folder, or a split on the hub."""
+    """Where a corpus known by name is: a file below the data folder, or a split on the hub; and its language."""
 
     local_file: str
     hub_name: str | None = None
     hub_split: str = "train"
+    language: str = "en"
 
 
 KNOWN: dict[str, KnownCorpus] = {
@@ -60,6 +61,11 @@ class Corpus:
         return self.n_texts
 
 
+def language_of(source: str) -> str | None:
+    """The language of a corpus known by name, as ISO 639-1 has it; None for a source of one's own."""
+    return "en" if source == BUILT_IN else KNOWN[source].language if source in KNOWN else None
+
+
 def load_corpus(
     source: str | Path,
     *,
@@ -76,12 +82,14 @@ def load_corpus(
     Raises DataError for a source that is missing, has no such column, or holds no text.
     """
     name = Path(source).name if Path(source).exists() else str(source)
+    unread = [] if str(source) in (BUILT_IN, *KNOWN) else unread_note(source)
     if streaming and str(source) != BUILT_IN:
         texts, identity = _streamed_texts(source, text_column, data_dir)
         fingerprint = hashlib.sha256(repr((identity, text_column, max_characters)).encode()).hexdigest()
         read = partial(_taken, texts, max_characters)
-        return Corpus(name, read, fingerprint, ["streamed: texts are not counted ahead"])
-    return _counted(name, _resident_texts(source, text_column, data_dir), max_characters)
+        return Corpus(name, read, fingerprint, ["streamed: texts are not counted ahead", *unread])
+    counted = _counted(name, _resident_texts(source, text_column, data_dir), max_characters)
+    return replace(counted, notes=[*counted.notes, *unread])
 
 
 def _counted(name: str, texts: Sequence[str], max_characters: int | None) -> Corpus:
