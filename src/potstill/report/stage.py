@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from potstill.data.catalogue import CATALOGUE, Task
+from potstill.data.corpora import language_of
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.speed import paired_ratios
@@ -258,6 +259,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
         citation=known.citation if known else "",
+        language=known.language if known else None,
     )
 
 
@@ -302,6 +304,7 @@ def _encoder_card(run: RunFolder) -> ModelCard:
         bytes_on_disk=parameters_on_disk(run.path),
         making=[f"{made} {_public(manifest['teacher'])} in {manifest['training_s']:.0f} s"],
         data_notes=(manifest.get("corpus") or {}).get("notes", []),
+        language=language_of(run.recipe()["corpus"]["source"]) if "corpus" in manifest else None,
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
     )
