@@ -307,17 +307,12 @@ def _read_inputs(recipe: Recipe) -> None:
     from potstill.models.layer_choice import choose_layers
     from potstill.models.teacher import resolve_model
 
-    source, student, corpus = resolve_model(recipe.teacher.model), recipe.student, recipe.corpus
+    source, student = resolve_model(recipe.teacher.model), recipe.student
     if Path(source).is_dir():
         choose_layers(AutoConfig.from_pretrained(source).num_hidden_layers, student.layers, student.layer_choice)
     for task in recipe.tasks:
         load_task_section(_task_alone(task), recipe.data_dir)
-    load_corpus(
-        corpus.source,
-        text_column=corpus.text_column,
-        data_dir=recipe.data_dir,
-        max_characters=corpus.max_characters,
-    )
+    load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
 
 
 def _claim_folder(recipe: Recipe) -> None:

@@ -75,8 +75,17 @@ class CorpusSection(Section):
     text_column: str = Field("text", description="Column that holds the text.")
     block_length: int = Field(128, ge=8, description="Tokens per training row, [CLS] and [SEP] included.")
     max_characters: Positive | None = Field(None, description="Stop reading after this many characters.")
+    streaming: bool = Field(
+        False,
+        description="Read rows straight from the source, in bounded memory and not counted ahead; a changed source is "
+        "then known by the size and time of its files or its commit on the hub, not by its texts.",
+    )
     validation_share: float = Field(0.02, gt=0, lt=0.5, description="Share of the blocks held out for validation.")
     validation_blocks: Positive = Field(512, description="Blocks held out at most.")
+
+    def reading(self) -> dict[str, Any]:
+        """Which texts are read, and how: arguments of ``data.corpora.load_corpus``."""
+        return self.model_dump(include={"source", "text_column", "max_characters", "streaming"})
 
 
 class MaskingSection(Section):
@@ -214,7 +223,7 @@ class Job(Section):
         values = self.model_dump(mode="json", exclude={"out", "data_dir", "model", "teacher"})
         for section in values.values():
             if isinstance(section, dict):
-                for name in ("report_to", "checkpoint_s", "checkpoint_steps"):
+                for name in ("report_to", "checkpoint_s", "checkpoint_steps", "streaming"):
                     section.pop(name, None)
         return values
 

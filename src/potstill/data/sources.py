@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -127,12 +127,11 @@ def _memory_mapped(read: Any, arguments: Row, features: Any, files: list[Path], 
     """
     from datasets import Dataset
 
-    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     with _plain_errors(name):
         return Dataset.from_generator(
             _generate,
             features=features,
-            gen_kwargs={"read": read, "arguments": arguments, "title": str(name), "state": tuple(state)},
+            gen_kwargs={"read": read, "arguments": arguments, "title": str(name), "state": state_of_files(files)},
         )
 
 
@@ -268,23 +267,51 @@ def _read_classes(labelled: list[tuple[str, str]]) -> Iterator[Row]:
         yield {"text": read_document(Path(file)), "label": label}
 
 
+def state_of(source: str | Path) -> tuple[object, ...]:
+    """What tells the present content of ``source`` from another without reading it; DataError where the hub is silent.
+
+    The state of its files, those of subfolders included; of a name on the hub the commit that it is at.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return state_of_files([path])
+    import datasets
+
+    name, _, config = str(source).partition(":")
+    with _hub_errors(str(source)):
+        return (datasets.load_dataset_builder(name, config or None).hash,)
+
+
+def state_of_files(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Place, bytes and time (nanoseconds) of every file of ``paths`` and below the folders among them, in order."""
+    files = sorted({file.resolve() for path in paths for file in (path, *path.rglob("*")) if file.is_file()})
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
 def _open_hub(source: str, split: str | None, streaming: bool) -> Dataset | IterableDataset:
     import datasets
+
+    name, _, config = source.partition(":")
+    with _hub_errors(source):
+        found = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+    if not isinstance(found, dict):
+        return found
+    if len(found) > 1:
+        raise DataError(f"{source!r} has several splits", allowed=sorted(map(str, found)), do="name one")
+    return next(iter(found.values()))
+
+
+@contextmanager
+def _hub_errors(source: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
-    name, _, config = source.partition(":")
     try:
         with _plain_errors(source):
-            found = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+            yield
     except (DatasetsError, OSError, HfHubHTTPError) as error:
         raise DataError(
             f"{source!r} is neither a file here nor a data set that the hub gives",
             found=_first_line(error),
             do="check the name and the network, or give local copies with --data-dir",
         ) from error
-    if not isinstance(found, dict):
-        return found
-    if len(found) > 1:
-        raise DataError(f"{source!r} has several splits", allowed=sorted(map(str, found)), do="name one")
-    return next(iter(found.values()))

@@ -12,6 +12,7 @@ from typing import Any
 
 from potstill.data.catalogue import Task, get_task
 from potstill.data.custom import custom_task
+from potstill.data.sources import state_of_files
 from potstill.data.tasks import Split, TaskData, load_task
 from potstill.errors import DataError, RunFolderError
 from potstill.evaluate.metrics import compute_metrics, default_metrics
@@ -33,14 +34,13 @@ def load_task_section(section: TaskSection, data_dir: Path | None) -> TaskData:
 
 
 def _state_of_files(section: TaskSection, data_dir: Path | None) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every local file behind a task: what is read again when it changes."""
+    """The state of every local file behind a task: what is read again when it changes."""
     if section.files is not None:
         named = section.files.values() if isinstance(section.files, dict) else (section.files,)
         paths = [Path(name).expanduser() for name in named]
     else:
         paths = [] if data_dir is None else [data_dir / file for file in get_task(section.name).local_files.values()]
-    files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
-    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return state_of_files(paths)
 
 
 @lru_cache(maxsize=2)

@@ -39,12 +39,7 @@ def run(job: PretrainJob) -> RunFolder:
     Whatever can be refused is refused before the folder is touched.
     """
     source = resolve_model(job.model)
-    corpus = load_corpus(
-        job.corpus.source,
-        text_column=job.corpus.text_column,
-        data_dir=job.data_dir,
-        max_characters=job.corpus.max_characters,
-    )
+    corpus = load_corpus(**job.corpus.reading(), data_dir=job.data_dir)
     work_id = fingerprint("pretrain", job.substance(), model_fingerprint(source), corpus.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
