@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
+from statistics import median
 from typing import Any, Literal
 
 from potstill.errors import CheckError
@@ -135,7 +137,8 @@ def check_report(report: Report) -> None:
     """Raise CheckError where two figures about the same predictions contradict each other.
 
     A confusion matrix must hold as many texts as the split was counted to have, its diagonal must be the accuracy
-    stated for its seed, and the counts per label of a split must add up to its rows.
+    stated for its seed, the counts per label of a split must add up to its rows, and what was compared must be the
+    median of what the seeds reached.
     """
     for task in report.tasks:
         with_confusion = [arm for arm in task.arms if arm.confusion]
@@ -144,6 +147,19 @@ def check_report(report: Report) -> None:
         for arm in with_confusion:
             _check_total(task, arm)
             _check_diagonal(task, arm)
+        for arm in task.arms:
+            _check_medians(task, arm)
+
+
+def _check_medians(task: TaskEvidence, arm: ArmEvidence) -> None:
+    for metric, of_seeds in arm.metrics.items():
+        compared, reached = arm.medians.get(metric, nan), median(of_seeds) if of_seeds else nan
+        if abs(compared - reached) > 1e-6:  # not so for what is not defined
+            raise CheckError(
+                f"{task.name}, {arm.name}: {metric} was compared as {compared:.6f}, and the median of its seeds is "
+                f"{reached:.6f}",
+                do="compare again what was evaluated again, with: potstill run",
+            )
 
 
 def _check_label_counts(task: TaskEvidence) -> None:
