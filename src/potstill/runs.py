@@ -50,8 +50,10 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: Path, *, stage: str, recipe: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Take ``path`` for this work, or find it done; OtherRunError or RunFolderError, with nothing touched, when it
-        holds anything else or another process is working on it.
+        """Take ``path`` for this work, or find it done, also by another process in the last moment.
+
+        Raises OtherRunError or RunFolderError, with nothing touched, when ``path`` holds anything else, and
+        RunFolderError while another process is working on it.
         """
         found = _same_work(path, fingerprint)
         if found is not None and found["status"] == "finished":
