@@ -299,19 +299,24 @@ def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
 
 
 def _read_inputs(recipe: Recipe) -> None:
-    """Meet at once what a late stage would stop at: no teacher, no such layers, a corpus or rows that are wrong."""
-    from transformers import AutoConfig
+    """Meet at once what a late stage would stop at: teacher, corpus, rows, or settings that do not go together.
 
+    No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
+    """
     from potstill.data.corpora import load_corpus
-    from potstill.evaluate.stage import load_task_section
-    from potstill.models.layer_choice import choose_layers
-    from potstill.models.teacher import resolve_model
+    from potstill.distil import stage as distil_stage
+    from potstill.finetune import stage as finetune_stage
+    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
+    from potstill.pretrain import stage as pretrain_stage
 
-    source, student = resolve_model(recipe.teacher.model), recipe.student
-    if Path(source).is_dir():
-        choose_layers(AutoConfig.from_pretrained(source).num_hidden_layers, student.layers, student.layer_choice)
+    source = resolve_model(recipe.teacher.model)
+    teacher = untrained_masked_lm(source)
+    texts = text_tokenizer(load_tokenizer(source), teacher)
     for task in recipe.tasks:
-        load_task_section(_task_alone(task), recipe.data_dir)
+        finetune_stage.check(_finetune_job(recipe, task, "teacher", recipe.seeds[0]), teacher, texts)
+    distil_stage.check(_distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
+    if recipe.pretrain is not None:
+        pretrain_stage.check(_pretrain_job(recipe))
     load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
 
 

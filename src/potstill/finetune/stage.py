@@ -23,6 +23,7 @@ from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
+    classifier_config,
     load_classifier,
     load_tokenizer,
     longest_input,
@@ -80,6 +81,18 @@ def run(job: FinetuneJob) -> RunFolder:
     return folder
 
 
+def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> None:
+    """Raise what ``run`` would refuse, as far as task and settings tell; the model to fine-tune need not exist yet.
+
+    ``teacher`` is of the family, length and vocabulary of every arm, whatever its weights; ``texts`` is its tokenizer.
+    """
+    data = load_task_section(job.task, job.data_dir)
+    _settings(job, data)
+    classifier_config(teacher.config, data.task.label_names, data.task.problem_type, job.finetune.dropout)
+    _require_positions(job, teacher)
+    texts.encode(data.splits["train"].texts[:1], job.finetune.max_length)
+
+
 def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
     """What the manifest tells of a finished run."""
     data = lesson.data
@@ -113,12 +126,16 @@ def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedMode
         seed=job.seed,
         dropout=job.finetune.dropout,
     )
+    _require_positions(job, model)
+    return model
+
+
+def _require_positions(job: FinetuneJob, model: PreTrainedModel) -> None:
     longest = longest_input(model)
     if job.finetune.max_length > longest:
         raise ModelError(
             "finetune.max_length is more than the model takes", found=job.finetune.max_length, allowed=f"4 to {longest}"
         )
-    return model
 
 
 def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel | None:
@@ -131,12 +148,7 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
 
 
 def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
-    section, task, train = job.finetune, data.task, data.splits["train"]
-    metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
-    settings = TrainingSettings.from_values(
-        section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
-    )
-    check_settings(settings)
+    section, train, settings = job.finetune, data.splits["train"], _settings(job, data)
     encoded = texts.encode(train.texts, section.max_length)
     cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
     return _Lesson(
@@ -145,9 +157,20 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
         batches=LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed),
         objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
         settings=settings,
-        metric=metric.name,
+        metric=str(settings.metric),
         notes=list(cut),
     )
+
+
+def _settings(job: FinetuneJob, data: TaskData) -> TrainingSettings:
+    """How to train, and by which metric the best epoch is known; RecipeError for what task or machine do not allow."""
+    section, task = job.finetune, data.task
+    metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
+    settings = TrainingSettings.from_values(
+        section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
+    )
+    check_settings(settings)
+    return settings
 
 
 def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:

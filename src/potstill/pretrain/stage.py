@@ -67,6 +67,11 @@ def run(job: PretrainJob) -> RunFolder:
     return folder
 
 
+def check(job: PretrainJob) -> None:
+    """Raise RecipeError for settings that ``run`` would refuse on this machine."""
+    check_settings(_settings(job))
+
+
 def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
     loaded = load_masked_lm(source, seed=job.seed)
     if not job.pretrain.from_scratch:
@@ -76,7 +81,7 @@ def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
 
 
 def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
-    check_settings(_settings(job))
+    check(job)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**job.pretrain.masking.model_dump()), blocks.token_counts, job.pretrain.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
