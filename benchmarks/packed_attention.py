@@ -1,4 +1,4 @@
-"""Fine-tuning steps on padded and on packed batches of the same texts: what ``finetune.packing: auto`` is decided by.
+"""Fine-tuning steps on padded and on packed batches of the same texts: what ``finetune.packing`` gains.
 
     python benchmarks/packed_attention.py [--device cuda] [--batch-size 32] [--batches 20] [--repeats 5]
 

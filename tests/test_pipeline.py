@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -14,6 +15,7 @@ from sklearn.metrics import accuracy_score
 
 from potstill import pipeline
 from potstill.distil import stage as distil_stage
+from potstill.evaluate.stage import store_predictions
 from potstill.finetune import stage as finetune_stage
 from potstill.pretrain import stage as pretrain_stage
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
@@ -153,6 +155,18 @@ def test_a_changed_comparison_is_made_again_without_training(run_copy):
     assert "runs again" not in called.err
     assert "comparing the arms on reviews" in called.err
     assert json.loads(comparison.read_text())["of"] != before["of"]
+
+
+def test_predictions_that_were_stored_again_are_compared_again(run_copy):
+    folder = run_copy.folder / "tasks" / "reviews"
+    student = RunFolder.open(folder / "student" / "seed-1")
+    predictions = student.predictions("test")
+    store_predictions(student.path, "test", dataclasses.replace(predictions, logits=-predictions.logits))
+    called = run_copy()
+    assert "runs again" not in called.err
+    assert "comparing the arms on reviews" in called.err
+    compared = json.loads((folder / "comparison.json").read_text())["arms"]["student"]["metrics"]["accuracy"]
+    assert compared["median"] == pytest.approx(1 - accuracy_score(predictions.targets, predictions.predicted))
 
 
 def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):

@@ -147,8 +147,8 @@ JOBS: dict[str, Job] = {
     "distil": DistilJob(out=Path("a")),
     "finetune": FinetuneJob(out=Path("a"), model="b", task=TaskSection(name="cola")),
 }
-SPARED = {"out", "data_dir", "model", "teacher", "report_to", "checkpoint_s", "checkpoint_steps"}
-"""Where a run lies, what it is told apart by otherwise, and how it is watched."""
+SPARED = {"out", "data_dir", "model", "teacher", "report_to", "checkpoint_s", "checkpoint_steps", "streaming"}
+"""Where a run lies, what it is told apart by otherwise, how it is watched, and how the same texts are read."""
 
 OTHER_VALUES: dict[str, Any] = {
     "schedule": "cosine", "precision": "bf16", "keep": "best", "report_to": ("mlflow",), "layer_choice": "odd",

@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,56 @@ def test_a_run_has_one_process_at_a_time(tmp_path: Path):
     again = begin(tmp_path)
     assert again.state == "resumed"
     again.close()
+
+
+@pytest.fixture
+def another_comes_first(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let another process begin a run, and finish it or not, after this one has looked and before it has the lock."""
+
+    def arrange(path: Path, of: str, finishes: bool) -> None:
+        take_lock = runs.take_lock
+
+        def late(*arguments: Any) -> Any:
+            monkeypatch.setattr(runs, "take_lock", take_lock)
+            other = begin(path, of=of)
+            other.finish(made_by="the other") if finishes else other.close()
+            return take_lock(*arguments)
+
+        monkeypatch.setattr(runs, "take_lock", late)
+
+    return arrange
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_that_another_process_just_finished_is_not_begun_again(
+    tmp_path: Path, another_comes_first: Any, interrupted: bool
+):
+    path = tmp_path / "run"
+    if interrupted:
+        begin(path).close()
+    another_comes_first(path, of="aaa", finishes=True)
+    run = begin(path)
+    assert (run.state, run.manifest["made_by"]) == ("finished", "the other")
+    assert not run.work.exists()
+    assert RunFolder.open(path).manifest == run.manifest
+
+
+def test_a_run_that_another_process_just_left_unfinished_is_resumed(tmp_path: Path, another_comes_first: Any):
+    another_comes_first(tmp_path / "run", of="aaa", finishes=False)
+    run = begin(tmp_path / "run")
+    assert run.state == "resumed"
+    run.close()
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_folder_that_another_work_just_took_is_left_as_it_is(
+    tmp_path: Path, another_comes_first: Any, finishes: bool
+):
+    another_comes_first(tmp_path / "run", of="bbb", finishes=finishes)
+    with pytest.raises(OtherRunError, match="holds another run"):
+        begin(tmp_path / "run")
+    assert read_json(tmp_path / "run" / "manifest.json")["fingerprint"] == "bbb"
+    assert (tmp_path / "run" / ".work").exists() is not finishes
 
 
 def test_a_killed_process_holds_no_run(tmp_path: Path):

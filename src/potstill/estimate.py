@@ -156,13 +156,12 @@ def _blocks(model: str, section_json: str, data_dir: Path | None) -> int:
     from potstill.data.corpora import load_corpus
 
     section = CorpusSection.model_validate_json(section_json)
-    corpus = load_corpus(
-        section.source, text_column=section.text_column, data_dir=data_dir, max_characters=section.max_characters
-    )
+    corpus = load_corpus(**section.reading(), data_dir=data_dir)
     sample = list(islice(corpus, SAMPLE))
-    characters = sum(len(text) for text in sample)
-    tokens = sum(_lengths(model, sample, 10_000))
-    return round((corpus.n_characters or characters) * tokens / max(characters, 1) / section.block_length)
+    tokens_per_character = sum(_lengths(model, sample, 10_000)) / sum(map(len, sample))
+    # A streamed corpus is read to its end once more for this: only its characters tell how many blocks it fills.
+    n_characters = sum(map(len, corpus)) if corpus.n_characters is None else corpus.n_characters
+    return round(n_characters * tokens_per_character / section.block_length)
 
 
 def _task_size(recipe: Recipe, job: FinetuneJob) -> tuple[int, float, float]:

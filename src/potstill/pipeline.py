@@ -23,7 +23,6 @@ from potstill.recipe import (
 from potstill.runs import (
     RunFolder,
     fingerprint,
-    model_fingerprint,
     read_json,
     require_unused,
     set_aside,
@@ -300,25 +299,25 @@ def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
 
 
 def _read_inputs(recipe: Recipe) -> None:
-    """Meet at once what a late stage would stop at: no teacher, no such layers, a corpus or rows that are wrong."""
-    from transformers import AutoConfig
+    """Meet at once what a late stage would stop at: teacher, corpus, rows, or settings that do not go together.
 
+    No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
+    """
     from potstill.data.corpora import load_corpus
-    from potstill.evaluate.stage import load_task_section
-    from potstill.models.layer_choice import choose_layers
-    from potstill.models.teacher import resolve_model
+    from potstill.distil import stage as distil_stage
+    from potstill.finetune import stage as finetune_stage
+    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
+    from potstill.pretrain import stage as pretrain_stage
 
-    source, student, corpus = resolve_model(recipe.teacher.model), recipe.student, recipe.corpus
-    if Path(source).is_dir():
-        choose_layers(AutoConfig.from_pretrained(source).num_hidden_layers, student.layers, student.layer_choice)
+    source = resolve_model(recipe.teacher.model)
+    teacher = untrained_masked_lm(source)
+    texts = text_tokenizer(load_tokenizer(source), teacher)
     for task in recipe.tasks:
-        load_task_section(_task_alone(task), recipe.data_dir)
-    load_corpus(
-        corpus.source,
-        text_column=corpus.text_column,
-        data_dir=recipe.data_dir,
-        max_characters=corpus.max_characters,
-    )
+        finetune_stage.check(_finetune_job(recipe, task, "teacher", recipe.seeds[0]), teacher, texts)
+    distil_stage.check(_distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
+    if recipe.pretrain is not None:
+        pretrain_stage.check(_pretrain_job(recipe))
+    load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
 
 
 def _claim_folder(recipe: Recipe) -> None:
@@ -373,13 +372,12 @@ def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
 
 
 def _compare_task(root: Path, task: Mapping[str, Any], recipe: Recipe, tell: Tell) -> None:
-    """Comparison and speed of one task, each written beside its runs; nothing is measured again for the same runs."""
-    from potstill.evaluate.stage import compare_runs, measure_runs
+    """Comparison and speed of one task, written beside its runs; again only for other runs, predictions or settings."""
+    from potstill.evaluate.stage import compare_runs, fingerprint_of_arms, measure_runs
 
     folder = root / "tasks" / task["name"]
     arms = {arm: [root / run for run in facts["runs"]] for arm, facts in task["arms"].items()}
-    settings = recipe.evaluate.model_dump(mode="json")
-    measured = fingerprint(settings, *(model_fingerprint(run) for runs in arms.values() for run in runs))
+    measured = fingerprint(recipe.evaluate.model_dump(mode="json"), fingerprint_of_arms(arms))
     done = read_json(folder / "comparison.json") or {}
     if done.get("of") == measured and (folder / "speed.json").exists():
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import IO, Any, Literal, cast
 import numpy as np
 
 from potstill.errors import DataError, OtherRunError, RunFolderError, StorageError
+from potstill.lock import take_lock
 from potstill.machine import versions
 from potstill.records import PROBLEM_TYPES, Predictions, ProblemType
 
@@ -50,22 +50,27 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: Path, *, stage: str, recipe: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Take ``path`` for this work; OtherRunError or RunFolderError when it holds anything else, left untouched."""
-        found = _manifest_of(path)
-        if found is None:
-            require_unused(path)
-            run = cls(path, _new_manifest(stage, fingerprint), "new")
-            run._take(recipe)
-            return run
-        if found.get("fingerprint") != fingerprint:
-            raise OtherRunError(
-                f"{path} holds another run: its stage is {found.get('stage')!r} and its recipe or input differs",
-                do="choose another --out, or move that folder away",
-            )
-        if found["status"] == "finished":
+        """Take ``path`` for this work, or find it done, also by another process in the last moment.
+
+        Raises OtherRunError or RunFolderError, with nothing touched, when ``path`` holds anything else, and
+        RunFolderError while another process is working on it.
+        """
+        found = _same_work(path, fingerprint)
+        if found is not None and found["status"] == "finished":
             return cls(path, found, "finished")
-        run = cls(path, found, "resumed")
-        run._take(recipe)
+        with storage_errors(path):
+            lock = _lock(path)
+            try:
+                if (_manifest_of(path) or {}).get("status") == "finished":  # by another process just now
+                    shutil.rmtree(path / WORK)
+                    lock.close()
+                    return cls.begin(path, stage=stage, recipe=recipe, fingerprint=fingerprint)
+                found = _same_work(path, fingerprint)
+                run = cls(path, found or _new_manifest(stage, fingerprint), "resumed" if found else "new", lock)
+                run._describe(recipe)
+            except BaseException:
+                lock.close()
+                raise
         return run
 
     @classmethod
@@ -105,13 +110,20 @@ class RunFolder:
 
     def predictions(self, split: str) -> Predictions:
         """The stored predictions of ``split``; raises RunFolderError naming the splits there are."""
+        return read_predictions(self._predictions_file(split))
+
+    def predictions_fingerprint(self, split: str) -> str:
+        """A sha256 over the file of the predictions of ``split``: whoever writes it again changes it."""
+        return _hash_of_files([self._predictions_file(split)])
+
+    def _predictions_file(self, split: str) -> Path:
         path = self.path / "predictions" / f"{split}.parquet"
         if not path.exists():
             there = sorted(file.stem for file in path.parent.glob("*.parquet"))
             raise RunFolderError(
                 f"{self.path} has no predictions of split {split!r}", allowed=there or "none", do="evaluate it first"
             )
-        return read_predictions(path)
+        return path
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Metrics by split, as ``metrics.json`` has them; empty for an encoder."""
@@ -128,29 +140,28 @@ class RunFolder:
         path = self.path / "history.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
-    def _take(self, recipe: Mapping[str, Any]) -> None:
+    def _describe(self, recipe: Mapping[str, Any]) -> None:
         import yaml
 
-        with storage_errors(self.path):
-            self.work.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.path)
-            try:
-                write_json(self.path / MANIFEST, self.manifest)
-                write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
-            except BaseException:
-                self.close()
-                raise
+        write_json(self.path / MANIFEST, self.manifest)
+        write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False))
 
 
-def _locked(path: Path) -> IO[str]:
-    """The lock of the run in ``path``, held until it is closed or the process ends, however it ends."""
-    lock = (path / WORK / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as busy:
-        lock.close()
-        raise RunFolderError(f"another process is working on {path}", do="wait for it or stop it") from busy
-    return lock
+def _same_work(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The manifest of the run in ``path``, None where there is room for one; raises for whatever else is there."""
+    found = _manifest_of(path)
+    if found is None:
+        require_unused(path)
+    elif found.get("fingerprint") != fingerprint:
+        raise OtherRunError(
+            f"{path} holds another run: its stage is {found.get('stage')!r} and its recipe or input differs",
+            do="choose another --out, or move that folder away",
+        )
+    return found
+
+
+def _lock(path: Path) -> IO[str]:
+    return take_lock(path / WORK / "lock", path)
 
 
 def set_aside(path: Path) -> Path:
@@ -161,7 +172,7 @@ def set_aside(path: Path) -> Path:
     number = 1
     while (target := path.with_name(f"{path.name}.previous-{number}")).exists():
         number += 1
-    with storage_errors(path), _locked(path) if (path / WORK).is_dir() else contextlib.nullcontext():
+    with storage_errors(path), _lock(path) if (path / WORK).is_dir() else contextlib.nullcontext():
         path.rename(target)
     return target
 
@@ -188,8 +199,12 @@ def model_fingerprint(source: str | Path) -> str:
     manifest = _manifest_of(folder)
     if manifest is not None and manifest["status"] == "finished":
         return str(manifest["fingerprint"])
+    return _hash_of_files(_files_of_model(folder))
+
+
+def _hash_of_files(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in _files_of_model(folder):
+    for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

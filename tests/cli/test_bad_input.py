@@ -263,7 +263,7 @@ def verbs(tiny: Any, tmp_path: Path) -> dict[str, tuple[object, ...]]:
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
         f"name: x\nteacher: {{model: {tiny.teacher}}}\ncorpus: {{source: {tiny.corpus}, block_length: 32}}\n"
-        f"student: {{layers: 2}}\ntasks: [{{name: x, files: {tiny.reviews}}}]\n"
+        f"student: {{layers: 2}}\nfinetune: {{max_length: 40}}\ntasks: [{{name: x, files: {tiny.reviews}}}]\n"
     )
     return {
         "pretrain": ("--model", tiny.teacher, "--corpus", tiny.corpus, "--set", "corpus.block_length=32"),
@@ -322,6 +322,28 @@ def test_a_tracker_that_is_not_installed_is_refused(stage, refused, tiny, tmp_pa
     flags = (*verbs(tiny, tmp_path)[stage], *(("--layers", 2) if stage == "distil" else ()))
     said = refused(stage, *flags, "--set", f"{stage}.report_to=[wandbb]", "--out", tmp_path / "out")
     assert "'wandbb'" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("finetune.max_length=65", "4 to 64"),
+        ("finetune.max_length=4", "5 or more"),
+        ("finetune.metric=acuracy", "accuracy"),
+        ("finetune.metric=pearsonr", "is not known for"),
+        ("finetune.report_to=[wandbb]", "'wandbb'"),
+        ("distil.report_to=[wandbb]", "'wandbb'"),
+        ("distil.hidden_pairs=[[3, 4]]", "0 to 2"),
+        ("student.heads=3", "not a multiple of its heads"),
+        ("pretrain.report_to=[wandbb]", "'wandbb'"),
+        ("corpus={source: corpus.csv, streaming: true}", "no such file"),
+    ],
+)
+def test_run_refuses_what_a_late_stage_would_before_the_first(override, expected, refused, tiny, tmp_path):
+    recipe = verbs(tiny, tmp_path)["run"][0]
+    recipe.write_text(recipe.read_text().replace("student:", "pretrain: {head_steps: 3}\nstudent:"))
+    assert expected in refused("run", recipe, "--set", override, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

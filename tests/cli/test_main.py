@@ -79,6 +79,9 @@ def test_init_writes_a_recipe_that_a_dry_run_plans(potstill, tiny, tmp_path):
     assert called.code == 0, called.err
     assert len(json.loads(called.out)) >= 1 + 3 + 4, "pretrain, three encoders, four arms"
     assert not (tmp_path / "out").exists()
+    streamed = potstill("run", recipe, "--dry-run", "--json", *overrides, "--set", "corpus.streaming=true")
+    rows = [[row["rows"] for row in json.loads(said.out)] for said in (called, streamed)]
+    assert rows[0] == rows[1], "a corpus that is not counted ahead is counted for the plan"
 
 
 def test_an_output_folder_may_have_a_number_for_a_name(potstill, tiny, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,16 @@ def imports_at_start(file: Path) -> set[str]:
     return found - {"__future__"}
 
 
-def public_definitions(file: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public_definitions(body: list[ast.stmt]) -> Iterator[Definition]:
+    """Functions and classes without an underscore before their name, and the like in those classes."""
+    for node in body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body)
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -80,8 +87,9 @@ def test_packages_import_nothing_by_being_opened(file: Path):
 
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_modules_and_their_public_parts_say_what_they_do(file: Path):
-    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), "the module has no docstring"
-    silent = [node.name for node in public_definitions(file) if not ast.get_docstring(node)]
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "the module has no docstring"
+    silent = [node.name for node in public_definitions(tree.body) if not ast.get_docstring(node)]
     assert silent == []
 
 

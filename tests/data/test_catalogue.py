@@ -29,6 +29,7 @@ def test_a_task_keeps_the_rules_of_its_problem_type(name: str) -> None:
     assert task.metric == task.metrics[0]
     assert len(set(task.label_names)) == len(task.label_names)
     assert task.citation
+    assert task.language == "en", "every one of these papers is about English texts"
     check_steps(task.cleaning)
     if task.problem_type == "multi_label_classification":
         assert task.label_columns == task.label_names

@@ -6,12 +6,17 @@ import gzip
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import datasets
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.data.corpora import KNOWN, _taken, load_corpus
+from potstill.data.tokens import TextTokenizer, build_blocks
 from potstill.errors import DataError
 
 WriteFile = Callable[[str, str | bytes], Path]
@@ -39,6 +44,15 @@ def test_a_stream_gives_the_texts_of_the_file(write_file: WriteFile, name: str) 
         len(stream)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_a_folder_that_are_not_read_are_told(write_file: WriteFile, tmp_path: Path, streaming: bool) -> None:
+    write_file("books/old/a.txt", "one")
+    write_file("books/old/b.pdf", "two")
+    corpus = load_corpus(tmp_path / "books", streaming=streaming)
+    assert list(corpus) == ["one"]
+    assert corpus.notes[-1] == "1 of the files in books passed over, such as old/b.pdf"
+
+
 def test_a_stream_needs_memory_for_its_buffers_only(write_file: WriteFile) -> None:
     path = write_file("a.txt", "a line of text to read\n" * 400_000)
     tracemalloc.start()
@@ -47,6 +61,23 @@ def test_a_stream_needs_memory_for_its_buffers_only(write_file: WriteFile) -> No
     tracemalloc.stop()
     assert n == 400_000
     assert peak < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize("max_characters", [None, 100])
+def test_the_blocks_of_a_stream_are_those_of_the_counted_corpus(
+    tiny: Any, tmp_path: Path, max_characters: int | None
+) -> None:
+    tokenizer = TextTokenizer.open(tiny.teacher)
+    counted, streamed = (
+        build_blocks(corpus, tokenizer, 32, tmp_path / "blocks", key=corpus.fingerprint)
+        for corpus in (
+            load_corpus(tiny.corpus, max_characters=max_characters, streaming=streaming) for streaming in (False, True)
+        )
+    )
+    assert streamed.fingerprint != counted.fingerprint, "each was built, none found"
+    np.testing.assert_array_equal(streamed.input_ids, counted.input_ids)
+    np.testing.assert_array_equal(streamed.offsets, counted.offsets)
+    np.testing.assert_array_equal(streamed.token_counts, counted.token_counts)
 
 
 @given(st.lists(st.text(alphabet="ab \n", max_size=20)), st.integers(1, 60))
@@ -75,6 +106,26 @@ def test_a_streams_fingerprint_follows_the_state_of_the_file(write_file: WriteFi
     assert load_corpus(path, streaming=True).fingerprint != before
 
 
+def test_a_streamed_folders_fingerprint_follows_each_of_its_files(write_file: WriteFile, tmp_path: Path) -> None:
+    write_file("books/old/a.txt", "one")
+    write_file("books/old/b.txt", "two")
+    before = load_corpus(tmp_path / "books", streaming=True).fingerprint
+    assert load_corpus(tmp_path / "books", streaming=True).fingerprint == before
+    write_file("books/old/b.txt", "three")
+    assert load_corpus(tmp_path / "books", streaming=True).fingerprint != before
+
+
+def test_a_streamed_hub_names_fingerprint_follows_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = SimpleNamespace(hash="abc")
+    rows = datasets.IterableDataset.from_generator(lambda: iter([{"text": "one"}]))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_: commit)
+    before = load_corpus("someone/something", streaming=True).fingerprint
+    assert load_corpus("someone/something", streaming=True).fingerprint == before
+    commit.hash = "def"
+    assert load_corpus("someone/something", streaming=True).fingerprint != before
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
     ("name", "content", "said"),
@@ -83,6 +134,7 @@ def test_a_streams_fingerprint_follows_the_state_of_the_file(write_file: WriteFi
         ("a.jsonl", '{"text": 1}\n', r"column 'text' is no text"),
         ("a.txt", b"fine\nb\xe4d\n", r"not UTF-8 at byte 6, line 2"),
         ("a.txt", "", "is empty"),
+        ("a.txt", "\n \n", "holds no text"),
     ],
 )
 def test_a_bad_corpus_is_refused(

@@ -49,6 +49,29 @@ def test_the_report_split_is_the_test_split_or_else_validation(write_file: Write
     assert set(custom_task("m", tmp_path / "d").sources) == {"train", "test"}
 
 
+@pytest.mark.parametrize("beside", ["dev.csv", "notes.txt", "images/1.txt"])
+def test_data_beside_the_splits_of_a_folder_are_refused(write_file: WriteFile, tmp_path: Path, beside: str) -> None:
+    for name in ("train.csv", "test.csv", beside):
+        write_file(f"d/{name}", "text,label\nx,1\ny,0\n")
+    found = beside.partition("/")[0]
+    with pytest.raises(DataError, match=f"data beside its splits; found '{found}'; allowed: train, validation, test"):
+        custom_task("m", tmp_path / "d")
+
+
+def test_a_split_that_a_folder_holds_twice_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+    for name in ("train.csv", "train.tsv"):
+        write_file(f"d/{name}", "text,label\nx,1\ny,0\n")
+    with pytest.raises(DataError, match=r"the split train of .* is there twice; found 'train.csv, train.tsv'"):
+        custom_task("m", tmp_path / "d")
+
+
+def test_other_files_beside_the_splits_are_counted(write_file: WriteFile, tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv", "README.md", "LICENSE", ".gitignore"):
+        write_file(f"d/{name}", "text,label\nx,1\ny,0\n")
+    notes = custom_task("m", tmp_path / "d").notes
+    assert [note for note in notes if "passed over" in note] == ["2 of the files in d passed over, such as LICENSE"]
+
+
 def test_class_names_of_a_hub_data_set_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["z", "a"])})
     rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [0, 1]}, features=features)

@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from potstill.data.sources import open_source, require_columns, require_text
+from potstill.data.sources import open_source, require_columns, require_text, unread_note
 from potstill.errors import DataError
 
 WriteFile = Callable[[str, str | bytes], Path]
@@ -69,6 +69,30 @@ def test_a_folder_of_splits_opens_the_split_asked_for(write_file: WriteFile, tmp
         open_source(tmp_path / "d")
     with pytest.raises(DataError, match="has no split 'dev'"):
         open_source(tmp_path / "d", split="dev")
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted(write_file: WriteFile, tmp_path: Path) -> None:
+    for name in ("pos/1.txt", "neg/1.txt.gz", "neg/2.md", "neg/deep/3.txt", "urls.txt", "pos/.hidden", ".git/config"):
+        write_file(f"reviews/{name}", gzip.compress(b"a") if name.endswith("gz") else "a")
+    assert len(open_source(tmp_path / "reviews")) == 2
+    assert unread_note(tmp_path / "reviews") == ["3 of the files in reviews passed over, such as neg/2.md"]
+    (tmp_path / "reviews" / "urls.txt").unlink()
+    assert unread_note(tmp_path / "reviews" / "pos") == []
+
+
+def test_files_beside_the_one_that_holds_the_rows_are_counted(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file("d/rows.csv", "text\na\n")
+    assert unread_note(tmp_path / "d") == unread_note(path) == unread_note("someone/something") == []
+    write_file("d/README.md", "about")
+    assert open_source(tmp_path / "d").num_rows == 1
+    assert unread_note(tmp_path / "d") == ["1 of the files in d passed over, such as README.md"]
+
+
+def test_a_split_that_is_there_twice_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+    write_file("d/test.csv", "text\na\n")
+    write_file("d/test.jsonl", '{"text": "b"}')
+    with pytest.raises(DataError, match=r"the split test of .* is there twice; found 'test.csv, test.jsonl'"):
+        open_source(tmp_path / "d", split="test")
 
 
 def test_a_missing_file_is_refused_with_the_nearest_there_is(write_file: WriteFile, tmp_path: Path) -> None:

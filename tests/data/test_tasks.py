@@ -244,3 +244,12 @@ def test_loading_imports_neither_torch_nor_transformers(task: Task, tmp_path: Pa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "100 3 []"
+
+
+def test_files_of_a_class_that_are_not_read_are_told(write_file: WriteFile, tmp_path: Path) -> None:
+    for number in range(20):
+        write_file(f"reviews/{('neg', 'pos')[number % 2]}/{number}.txt", f"text {number}")
+    write_file("reviews/neg/more.csv", "text 21")
+    data = load_task(custom_task("m", tmp_path / "reviews"))
+    assert sum(counts.rows for counts in data.counts.values()) == 20
+    assert "train: 1 of the files in reviews passed over, such as neg/more.csv" in data.notes

@@ -19,16 +19,22 @@ from potstill.runs import RunFolder
 
 @pytest.fixture
 def distil(tiny: Any, caches: Any, tmp_path: Path) -> Any:
-    """Run a small distillation; ``student`` and ``distil`` are fields of those sections."""
+    """Run a small distillation; ``student``, ``distil`` and ``corpus`` are fields of those sections."""
 
     def run(
-        *, out: str = "run", seed: int = 1, student: Any = None, distil: Any = None, teacher: Any = None
+        *,
+        out: str = "run",
+        seed: int = 1,
+        student: Any = None,
+        distil: Any = None,
+        teacher: Any = None,
+        corpus: Any = None,
     ) -> RunFolder:
         content = {
             "out": tmp_path / out,
             "seed": seed,
             "teacher": {"model": str(teacher or tiny.teacher)},
-            "corpus": {"source": str(tiny.corpus), "block_length": 32},
+            "corpus": {"source": str(tiny.corpus), "block_length": 32, **(corpus or {})},
             "student": {"layers": 2, **(student or {})},
             "distil": {"max_steps": 6, "batch_size": 8, "evaluate_steps": 3, **(distil or {})},
         }
@@ -154,3 +160,26 @@ def test_a_teacher_with_token_types_is_given_them_in_training(distil, monkeypatc
     distil()
     assert seen
     assert all(types is not None for types in seen)
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(distil, tmp_path, monkeypatch):
+    other = distil(out="other")
+    before = {file: file.read_bytes() for file in other.path.rglob("*") if file.is_file()}
+    prepare = stage._lesson
+
+    def late(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        shutil.copytree(other.path, tmp_path / "run")
+        return prepared
+
+    monkeypatch.setattr(stage, "_lesson", late)
+    monkeypatch.setattr(stage, "fit", None)
+    assert distil().manifest == RunFolder.open(other.path).manifest
+    assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before
+
+
+def test_a_streamed_corpus_trains_to_the_same_bits_as_a_counted_one(distil):
+    counted, streamed = (distil(out=f"{streaming}", corpus={"streaming": streaming}) for streaming in (False, True))
+    weights = [(run.path / "model.safetensors").read_bytes() for run in (counted, streamed)]
+    assert weights[0] == weights[1]
+    assert "streamed: texts are not counted ahead" in streamed.manifest["corpus"]["notes"]

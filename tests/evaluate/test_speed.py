@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from potstill.errors import CheckError, DataError
-from potstill.evaluate.speed import measure
+from potstill.evaluate.speed import clear_ratio, measure, paired_ratios
 from potstill.records import Predictions, Text
 
 
@@ -166,3 +166,17 @@ def test_nothing_to_measure_is_refused():
         measure(predictors, [])
     with pytest.raises(DataError, match="repeats 0"):
         measure(predictors, TEXTS, repeats=0)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "clear"),
+    [((1.2, 1.5, 1.3), 1.3), ((0.5,), 0.5), ((1.2, 1.0, 1.3), None), ((0.9, 0.8, 1.1), None)],
+    ids=["all faster", "one repeat", "one as fast", "one faster"],
+)
+def test_a_speed_is_another_only_where_every_repeat_says_so(ratios, clear):
+    assert clear_ratio(ratios) == clear
+
+
+def test_ratios_are_taken_repeat_by_repeat():
+    # by hand; the ratio of the medians would be 1
+    assert paired_ratios([1.0, 8.0, 4.0], [2.0, 4.0, 8.0]) == (0.5, 2.0, 0.5)

@@ -61,7 +61,7 @@ def pairs(packed: bool) -> LabelledTexts:
 def distillation(packed: bool) -> tuple[PreTrainedModel, TaskDistillationObjective]:
     models = student(), teacher()
     if packed:
-        assert stage.choose_packing("always", torch.device("cpu"), models)
+        stage.switch_to_packing(models)
     return models[0], TaskDistillationObjective(models[1], SINGLE, alpha=0.5)
 
 
@@ -130,46 +130,30 @@ def test_training_on_packed_and_on_padded_batches_gives_the_same_weights(tmp_pat
 # -- when batches are packed ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("wish", "device", "packed"),
-    [
-        ("auto", "cpu", False),
-        ("auto", "cuda", True),
-        ("always", "cpu", True),
-        ("never", "cuda", False),
-    ],
-)
-def test_auto_packs_on_a_gpu_only(wish, device, packed):
-    models = [student(), teacher()]
-    assert stage.choose_packing(wish, torch.device(device), models) == packed
-    assert all((model.config._attn_implementation == PACKED) == packed for model in models)
-
-
-def test_what_cannot_be_packed_is_padded_by_auto_and_refused_by_always():
+def test_a_model_that_cannot_be_packed_is_refused():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     unpackable = AutoModelForSequenceClassification.from_config(MPNetConfig(**SIZES, **sizes))
-    assert not stage.choose_packing("auto", torch.device("cuda"), [student(), unpackable])
     with pytest.raises(ModelError, match="cannot run packed batches"):
-        stage.choose_packing("always", torch.device("cpu"), [student(), unpackable])
+        stage.switch_to_packing([student(), unpackable])
 
 
 @pytest.fixture
 def run(tiny: Any, caches: Any, encoders: Any, tmp_path: Path) -> Any:
-    """Fine-tune the small student on pairs, packed as is wished."""
+    """Fine-tune the small student on pairs, packed or padded."""
 
-    def run(wish: str) -> Any:
+    def run(packing: bool) -> Any:
         rows = {"name": "pairs", "files": str(tiny.pairs), "text_columns": ["first", "second"]}
-        section = {"epochs": 2, "batch_size": 16, "max_length": 40, "learning_rate": 0.003, "packing": wish}
-        content = {"out": tmp_path / wish, "seed": 1, "model": str(encoders["student"]), "task": rows}
+        section = {"epochs": 2, "batch_size": 16, "max_length": 40, "learning_rate": 0.003, "packing": packing}
+        content = {"out": tmp_path / str(packing), "seed": 1, "model": str(encoders["student"]), "task": rows}
         return stage.run(FinetuneJob.model_validate({**content, "finetune": section}))
 
     return run
 
 
-def test_a_packed_run_says_so_and_leaves_a_model_for_plain_transformers(run):
-    packed, padded = run("always"), run("auto")
-    assert packed.manifest["packed"]
-    assert not padded.manifest["packed"]
+def test_a_packed_run_has_no_padding_and_leaves_a_model_for_plain_transformers(run):
+    packed, padded = run(True), run(False)
+    shares = [run.manifest["throughput"]["finetune"]["padding"] for run in (packed, padded)]
+    assert shares[0] == 0 < shares[1]
     assert packed.manifest["tokens_seen"] == padded.manifest["tokens_seen"]
     assert PACKED not in (packed.path / "config.json").read_text()
     assert AutoModelForSequenceClassification.from_pretrained(packed.path).config._attn_implementation == "sdpa"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,19 @@ def test_a_finished_run_is_returned_without_a_model_being_opened(finetune, monke
     first = finetune("reviews")
     monkeypatch.setattr(stage, "load_classifier", None)
     assert finetune("reviews").manifest["finished"] == first.manifest["finished"]
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(finetune, tmp_path, monkeypatch):
+    other = finetune(out="other")
+    before = {file: file.read_bytes() for file in other.path.rglob("*") if file.is_file()}
+    prepare = stage._lesson
+
+    def late(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        shutil.copytree(other.path, tmp_path / "run")
+        return prepared
+
+    monkeypatch.setattr(stage, "_lesson", late)
+    monkeypatch.setattr(stage, "fit", None)
+    assert finetune().manifest == RunFolder.open(other.path).manifest
+    assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before

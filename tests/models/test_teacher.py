@@ -23,6 +23,7 @@ from potstill.models.teacher import (
     open_classifier,
     resolve_model,
     select_inputs,
+    untrained_masked_lm,
 )
 
 LABELS = ("bad", "good")
@@ -58,6 +59,18 @@ def bare_encoder(tmp_path):
     encoder = BertModel(config).eval()
     encoder.save_pretrained(tmp_path / "encoder")
     return tmp_path / "encoder", encoder
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
+def test_an_untrained_model_has_the_shape_of_its_checkpoint_and_reads_none_of_its_weights(saved, family):
+    folder, model = saved(family)
+    (folder / "model.safetensors").write_bytes(b"nothing that could be read")
+    torch.manual_seed(0)
+    drawn = untrained_masked_lm(folder)
+    assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(0)))
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in drawn.state_dict().items()} == shapes
+    assert longest_input(drawn) == longest_input(model)
 
 
 # Names and folders

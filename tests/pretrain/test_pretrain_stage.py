@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ def encoder_tensors(folder: Path) -> dict[str, torch.Tensor]:
 def pretrain(tiny: Any, caches: Any, tmp_path: Path) -> Any:
     """Run a small pretraining; fields of its section by name."""
 
-    def run(model: Path, *, out: str = "run", seed: int = 1, **section: Any) -> RunFolder:
+    def run(model: Path, *, out: str = "run", seed: int = 1, corpus: Any = None, **section: Any) -> RunFolder:
         fields = {"head_steps": 3, "max_steps": 4, "batch_size": 8, **section}
         content = {
             "out": tmp_path / out,
             "seed": seed,
             "model": str(model),
-            "corpus": {"source": str(tiny.corpus), "block_length": 32},
+            "corpus": {"source": str(tiny.corpus), "block_length": 32, **(corpus or {})},
             "pretrain": fields,
         }
         return stage.run(PretrainJob.model_validate(content))
@@ -103,3 +104,28 @@ def test_a_finished_run_is_returned_without_a_model_being_opened(pretrain, tiny,
     first = pretrain(tiny.encoder)
     monkeypatch.setattr(stage, "load_masked_lm", None)
     assert pretrain(tiny.encoder).manifest == json.loads((first.path / "manifest.json").read_text())
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(pretrain, tiny, tmp_path, monkeypatch):
+    other = pretrain(tiny.teacher, out="other")
+    before = {file: file.read_bytes() for file in other.path.rglob("*") if file.is_file()}
+    prepare = stage._text
+
+    def late(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        shutil.copytree(other.path, tmp_path / "run")
+        return prepared
+
+    monkeypatch.setattr(stage, "_text", late)
+    monkeypatch.setattr(stage, "fit", None)
+    assert pretrain(tiny.teacher).manifest == RunFolder.open(other.path).manifest
+    assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before
+
+
+def test_a_streamed_corpus_trains_to_the_same_bits_as_a_counted_one(pretrain, tiny):
+    counted, streamed = (
+        pretrain(tiny.teacher, out=f"{streaming}", corpus={"streaming": streaming}) for streaming in (False, True)
+    )
+    weights = [(run.path / "model.safetensors").read_bytes() for run in (counted, streamed)]
+    assert weights[0] == weights[1]
+    assert "streamed: texts are not counted ahead" in streamed.manifest["corpus"]["notes"]

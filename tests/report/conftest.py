@@ -15,6 +15,8 @@ from potstill.report.page import render_page
 TEACHER, STUDENT, UNDISTILLED, RANDOM = "teacher", "student", "student, not distilled", "student, random"
 ROLES = {TEACHER: "teacher", STUDENT: "student", UNDISTILLED: "baseline", RANDOM: "baseline"}
 SIZES = {TEACHER: (22_714_000, 8.9, 163.0), STUDENT: (17_390_000, 4.7, 301.0)}
+UNREST = (0.97, 1.0, 1.04)
+"""What each of three repeats of the measurement of speed is off by."""
 TASKS = {
     "cola": ("matthews_corrcoef", ("unacceptable", "acceptable"), 1043, (0.462, 0.391, 0.224, 0.031)),
     "sst2": ("accuracy", ("negative", "positive"), 872, (0.912, 0.893, 0.846, 0.794)),
@@ -126,6 +128,8 @@ def hold_against(teacher: ArmEvidence, arm: ArmEvidence, metric: str) -> ArmEvid
         p_value=0.083 if arm.name == STUDENT and metric == "accuracy" else 0.0004,
         test="paired bootstrap",
         agreement=0.6 + 0.35 * retention,
+        latency_ratios=[unrest * teacher.latency_ms / arm.latency_ms for unrest in UNREST],
+        throughput_ratios=[unrest * arm.throughput_texts_per_s / teacher.throughput_texts_per_s for unrest in UNREST],
     )
 
 

@@ -40,3 +40,9 @@ def test_label_counts_of_texts_with_many_labels_need_not_add_up(small_report):
 def test_arms_come_with_the_teacher_first_and_baselines_last(report):
     turned = replace(report, tasks=[replace(task, arms=task.arms[::-1]) for task in report.tasks])
     assert turned.arm_names == ["teacher", "student", "student, random", "student, not distilled"]
+
+
+def test_a_comparison_of_older_predictions_is_found(small_report, change_arm):
+    older = {name: value + 0.01 for name, value in small_report.tasks[0].teacher.medians.items()}
+    with pytest.raises(CheckError, match=r"was compared as 0\.\d+, and the median of its seeds is .*potstill run"):
+        check_report(change_arm(small_report, "teacher", medians=older))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from potstill.errors import CheckError, RunFolderError
 from potstill.evaluate.stage import store_predictions
@@ -78,6 +79,40 @@ def test_a_card_of_every_stage_is_written(copy):
     stage.write_cards(copy, experiment)
     assert all(card.is_file() for card in cards)
     assert "second" in (copy / "tasks" / "pairs" / "student-second" / "seed-1" / "README.md").read_text()
+
+
+def language_on(card: Path) -> str | None:
+    return yaml.safe_load(card.read_text(encoding="utf-8").split("---\n")[1]).get("language")
+
+
+def change(file: Path, section: str, **fields: Any) -> None:
+    """Set fields of a section of a recipe or a manifest; JSON is YAML too."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content[section] |= fields
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("task", "language"), [({}, None), ({"name": "cola", "files": None}, "en")])
+def test_a_classifiers_card_says_a_language_only_of_a_known_task(classifiers, tmp_path, task, language):
+    run = shutil.copytree(classifiers["reviews"], tmp_path / "run")
+    change(run / "manifest.json", "task", **task)
+    stage.write_card(run)
+    assert language_on(run / "README.md") == language
+
+
+@pytest.mark.parametrize(("source", "language"), [("mine.txt", None), ("docstrings", "en"), ("wikitext-2", "en")])
+def test_an_encoders_card_says_a_language_only_of_a_known_corpus(encoders, tmp_path, source, language):
+    run = shutil.copytree(encoders["student"], tmp_path / "run")
+    change(run / "recipe.yaml", "corpus", source=source)
+    stage.write_card(run)
+    assert language_on(run / "README.md") == language
+
+
+def test_the_card_of_an_encoder_that_read_no_text_says_no_language(copy):
+    run = copy / "encoders" / "copied"
+    change(run / "recipe.yaml", "corpus", source="docstrings")
+    stage.write_card(run)
+    assert language_on(run / "README.md") is None
 
 
 def test_an_unfinished_experiment_says_which_run_is_missing(copy, potstill):

@@ -14,8 +14,19 @@ def test_verdict_says_the_mean_of_what_was_kept_and_where_it_was_least(report):
 
 
 def test_verdict_compares_size_and_speed_with_the_teacher(report):
-    # by hand: 1 - 17.39 / 22.714 = 23.4%; 8.9 / 4.7 = 1.9
-    assert "with 23.4% fewer parameters and 1.9 times the speed on a single text." in verdict(report)
+    # by hand: 1 - 17.39 / 22.714 = 23.4%; 8.9 / 4.7 = 1.89
+    assert "with 23.4% fewer parameters and 1.89 times the speed on a single text." in verdict(report)
+
+
+def test_verdict_states_no_speed_that_one_repeat_contradicts(small_report, change_arm):
+    unsure = change_arm(small_report, "student", latency_ratios=(1.4, 1.3, 0.99))
+    assert "fewer parameters and a speed on a single text that cannot be told from the teacher's." in verdict(unsure)
+
+
+def test_a_repeat_on_another_task_contradicts_a_speed_as_well(report):
+    first, *others = report.tasks
+    slower = [replace(arm, latency_ratios=(0.9,)) if arm.name == "student" else arm for arm in first.arms]
+    assert "cannot be told from" in verdict(replace(report, tasks=[replace(first, arms=slower), *others]))
 
 
 def test_verdict_names_the_tasks_where_chance_may_explain_the_difference(report):
@@ -34,8 +45,8 @@ def test_verdict_says_so_when_a_baseline_kept_as_much(small_report, change_arm):
 
 
 def test_verdict_of_a_student_larger_and_slower_than_its_teacher_is_not_flattering(small_report, change_arm):
-    larger = change_arm(small_report, "student", n_parameters=45_428_000, latency_ms=17.8)
-    assert "100.0% more parameters and 0.5 times the speed" in verdict(larger)
+    larger = change_arm(small_report, "student", n_parameters=45_428_000, latency_ratios=(0.49, 0.5, 0.52))
+    assert "100.0% more parameters and 0.50 times the speed" in verdict(larger)
 
 
 def test_verdict_without_student_test_or_retention_claims_nothing(small_report, change_arm):

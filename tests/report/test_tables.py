@@ -31,8 +31,15 @@ def test_size_table_compares_with_the_teacher(report):
 
 
 def test_a_slower_student_is_called_slower(small_report, change_arm):
-    slower = tables.size_table(change_arm(small_report, "student", latency_ms=17.8, n_parameters=45_428_000))
+    changes = {"latency_ratios": (0.49, 0.5, 0.52), "n_parameters": 45_428_000}
+    slower = tables.size_table(change_arm(small_report, "student", **changes))
     assert [cell.detail for cell in slower.rows[1]][1:4:2] == ["2.0× larger", "2.0× slower"]
+
+
+def test_a_speed_that_one_repeat_contradicts_is_not_called_another(small_report, change_arm):
+    changes = {"latency_ratios": (1.4, 1.3, 0.99), "throughput_ratios": (0.8, 1.0, 0.9)}
+    unsure = tables.size_table(change_arm(small_report, "student", **changes))
+    assert [cell.detail for cell in unsure.rows[1]][3:5] == ["not distinguishable", "not distinguishable"]
 
 
 def test_an_undefined_metric_is_shown_as_nothing(small_report, change_arm):

@@ -29,6 +29,7 @@ class Task:
     report_split: the split whose figures count. It is never used to choose anything.
     hidden_splits: splits that exist, but whose labels are not published.
     cleaning: steps of ``data.cleaning`` that belong to the task.
+    language: of the texts, as ISO 639-1 has it; None where nobody said.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Task:
     metrics: tuple[str, ...]
     report_split: str
     citation: str = ""
+    language: str | None = None
     hub_name: str | None = None
     hub_config: str | None = None
     hub_splits: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +82,7 @@ def _glue(
         metrics=metrics,
         report_split="validation",
         citation=f"{origin}; {GLUE_CITATION}",
+        language="en",
         hub_name="nyu-mll/glue",
         hub_config=name,
         hub_splits=hub_splits,
@@ -169,6 +172,7 @@ _IMDB = Task(
     metrics=("accuracy", "f1"),
     report_split="test",
     citation="Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL",
+    language="en",
     hub_name="stanfordnlp/imdb",
     hub_splits={"train": "train", "test": "test"},
     local_files={"train": "imdb/train.parquet", "test": "imdb/test.parquet"},
@@ -201,6 +205,7 @@ _DBPEDIA = Task(
     metrics=("accuracy", "f1_macro"),
     report_split="test",
     citation="Zhang et al. 2015, Character-level Convolutional Networks for Text Classification, NeurIPS",
+    language="en",
     hub_name="fancyzhx/dbpedia_14",
     hub_splits={"train": "train", "test": "test"},
     local_files={"train": "dbpedia_14/sample.csv.gz"},
@@ -238,6 +243,7 @@ _NEWSGROUPS = Task(
     metrics=("accuracy", "f1_macro"),
     report_split="test",
     citation="Lang 1995, NewsWeeder: Learning to Filter Netnews, ICML",
+    language="en",
     hub_name="SetFit/20_newsgroups",
     hub_splits={"train": "train", "test": "test"},
     local_files={"train": "20_newsgroups/train.parquet", "test": "20_newsgroups/test.parquet"},
@@ -254,6 +260,7 @@ _NEWS_AGGREGATOR = Task(
     metrics=("accuracy", "f1_macro"),
     report_split="test",
     citation="Gasparetti 2016, News Aggregator, UCI Machine Learning Repository, doi:10.24432/C5F61C",
+    language="en",
     local_files={"train": "uci_news_aggregator/sample.csv"},
 )
 
@@ -269,6 +276,7 @@ _JIGSAW = Task(
     metrics=("roc_auc_macro", "f1_micro", "f1_macro", "jaccard_samples", "hamming_loss"),
     report_split="test",
     citation="cjadams et al. 2017, Toxic Comment Classification Challenge, Kaggle",
+    language="en",
     local_files={"train": "jigsaw_toxicity/train_sample.csv", "test": "jigsaw_toxicity/test_sample.csv"},
 )
 
@@ -282,6 +290,7 @@ _DOCSTRINGS = Task(
     metrics=("accuracy", "f1_macro"),
     report_split="test",
     citation="built in: which of the installed libraries does a paragraph of documentation come from",
+    language="en",
     builtin=True,
 )
 

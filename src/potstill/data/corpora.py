@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from typing import Any, cast
 from potstill.data.docstrings import read_paragraphs
 from potstill.data.formats import read_rows
 from potstill.data.names import suggest
-from potstill.data.sources import open_source, require_columns, require_text
+from potstill.data.sources import open_source, require_columns, require_text, state_of, unread_note
 from potstill.data.texts import TextColumn
 from potstill.errors import DataError
 
@@ -21,11 +21,12 @@ BUILT_IN = "docstrings"
 
 @dataclass(frozen=True)
 class KnownCorpus:
-    """Where a corpus known by name is: a file below the data folder, or a split on the hub."""
+    """Where a corpus known by name is: a file below the data folder, or a split on the hub; and its language."""
 
     local_file: str
     hub_name: str | None = None
     hub_split: str = "train"
+    language: str = "en"
 
 
 KNOWN: dict[str, KnownCorpus] = {
@@ -39,7 +40,7 @@ KNOWN: dict[str, KnownCorpus] = {
 class Corpus:
     """Non-empty texts, read anew from the disk by every iteration.
 
-    fingerprint: sha256 over the texts; for a streamed corpus over where they are and the state of that file.
+    fingerprint: sha256 over the texts; for a streamed corpus over where they are and the state of what is there.
     notes: in words, what was skipped or cut.
     n_texts, n_characters: counted; None for a streamed corpus, which has no ``len()``.
     """
@@ -60,6 +61,11 @@ class Corpus:
         return self.n_texts
 
 
+def language_of(source: str) -> str | None:
+    """The language of a corpus known by name, as ISO 639-1 has it; None for a source of one's own."""
+    return "en" if source == BUILT_IN else KNOWN[source].language if source in KNOWN else None
+
+
 def load_corpus(
     source: str | Path,
     *,
@@ -72,16 +78,21 @@ def load_corpus(
 
     Known corpora come from below ``data_dir``, or from the hub where no ``data_dir`` is given. Lines and rows without
     text are skipped and counted. ``max_characters`` takes the texts from the front until they are that many characters;
-    the last one is cut between words. With ``streaming`` nothing is read or counted ahead.
+    the last one is cut between words. With ``streaming`` only the first text is read ahead, and none is counted; the
+    built-in corpus is in memory in any case.
     Raises DataError for a source that is missing, has no such column, or holds no text.
     """
     name = Path(source).name if Path(source).exists() else str(source)
+    unread = [] if str(source) in (BUILT_IN, *KNOWN) else unread_note(source)
     if streaming and str(source) != BUILT_IN:
         texts, identity = _streamed_texts(source, text_column, data_dir)
         fingerprint = hashlib.sha256(repr((identity, text_column, max_characters)).encode()).hexdigest()
         read = partial(_taken, texts, max_characters)
-        return Corpus(name, read, fingerprint, ["streamed: texts are not counted ahead"])
-    return _counted(name, _resident_texts(source, text_column, data_dir), max_characters)
+        if next(read(), None) is None:
+            raise _no_text(name)
+        return Corpus(name, read, fingerprint, ["streamed: texts are not counted ahead", *unread])
+    counted = _counted(name, _resident_texts(source, text_column, data_dir), max_characters)
+    return replace(counted, notes=[*counted.notes, *unread])
 
 
 def _counted(name: str, texts: Sequence[str], max_characters: int | None) -> Corpus:
@@ -91,13 +102,17 @@ def _counted(name: str, texts: Sequence[str], max_characters: int | None) -> Cor
         digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
         n_texts, n_characters = n_texts + 1, n_characters + len(text)
     if not n_texts:
-        raise DataError(f"the corpus {name} holds no text")
+        raise _no_text(name)
     notes = [f"{n_texts:,} texts, {n_characters:,} characters"]
     if max_characters is not None:
         notes.append(f"limited to {max_characters:,} characters from the front")
     elif len(texts) > n_texts:
         notes.append(f"{len(texts) - n_texts:,} empty rows skipped")
     return Corpus(name, read, digest.hexdigest(), notes, n_texts, n_characters)
+
+
+def _no_text(name: str) -> DataError:
+    return DataError(f"the corpus {name} holds no text")
 
 
 def _taken(texts: Iterable[str], max_characters: int | None) -> Iterator[str]:
@@ -155,14 +170,12 @@ def _streamed_texts(
     path = Path(place).expanduser()
     if path.is_file():
         # Straight from the file: an IterableDataset would import torch.
-        state = path.stat()
-        if state.st_size == 0:
+        if path.stat().st_size == 0:
             raise DataError(f"{path} is empty")
-        identity = (str(path.resolve()), state.st_size, state.st_mtime_ns)
-        return _Streamed(partial(read_rows, str(path)), text_column, place), identity
+        return _Streamed(partial(read_rows, str(path)), text_column, place), state_of(path)
     dataset = open_source(place, split=split, streaming=True)
     require_columns(dataset, (text_column,), place)
-    return _Streamed(partial(iter, dataset), text_column, place), (place, split)
+    return _Streamed(partial(iter, dataset), text_column, place), (place, split, *state_of(place))
 
 
 def _place(source: str | Path, data_dir: Path | None) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from potstill.data.catalogue import Join, Task
 from potstill.data.cleaning import check_steps
 from potstill.data.labels import Columns, infer_label_names, infer_problem_type
-from potstill.data.sources import open_source, read_columns, require_columns
+from potstill.data.sources import data_in, only_one, open_source, passed_over, read_columns, require_columns
 from potstill.errors import DataError
 from potstill.records import PROBLEM_TYPES, ProblemType
 
@@ -40,12 +40,12 @@ def custom_task(
 ) -> Task:
     """A task over the user's own ``files``: split → file, or one source that is split 80/10/10 when it is loaded.
 
-    A folder with ``train`` and other splits in it is taken as those splits. What is left out is inferred from the
+    A folder with ``train`` and other known splits in it is taken as those splits. What is left out is inferred from the
     training split: the problem type from the look of the labels, the label names as those that occur, sorted.
     The figures that count are those of ``test``, or of ``validation`` where that is the only other split.
     Raises DataError for missing files, wrong columns, and labels of contradictory kinds.
     """
-    sources = _sources_by_split(files)
+    sources, sources_said = _sources_by_split(files)
     texts, labels = _as_tuple(text_columns), _as_tuple(label_columns)
     if len(texts) > 2 or not texts or not labels:
         raise DataError("a task has one or two text columns and at least one label column", found=[*texts, *labels])
@@ -69,7 +69,7 @@ def custom_task(
         sources=sources,
         join=join,
         cleaning=tuple(cleaning),
-        notes=(*said, *names_said),
+        notes=(*sources_said, *said, *names_said),
     )
 
 
@@ -77,21 +77,40 @@ def _as_tuple(columns: str | Sequence[str]) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
-def _sources_by_split(files: Mapping[str, str | Path] | str | Path) -> dict[str, str]:
+def _sources_by_split(files: Mapping[str, str | Path] | str | Path) -> tuple[dict[str, str], list[str]]:
+    """The source of each split, and what there is to say about what was not taken."""
     if isinstance(files, Mapping):
         sources = {split: str(path) for split, path in files.items()}
-    else:
-        sources = _splits_of_folder(Path(files).expanduser()) or {"train": str(files)}
-    if "train" not in sources:
-        raise DataError("a task needs a split called train", found=sorted(sources), do="name the training file train")
-    return sources
+        if "train" not in sources:
+            raise DataError(
+                "a task needs a split called train", found=sorted(sources), do="name the training file train"
+            )
+        return sources, []
+    folder = Path(files).expanduser()
+    splits = _splits_of_folder(folder)
+    if not splits:
+        return {"train": str(files)}, []
+    return {split: str(place) for split, place in splits.items()}, passed_over(folder, list(splits.values()))
 
 
-def _splits_of_folder(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
+def _splits_of_folder(folder: Path) -> dict[str, Path]:
+    """The file or subfolder of each split; nothing where none is called train.
+
+    Raises DataError for data of no known split, which nobody would miss until the figures look odd, and for a split
+    that is there twice.
+    """
+    found = data_in(folder) if folder.is_dir() else {}
+    if "train" not in found:
         return {}
-    entries = {item.name.split(".")[0]: str(item) for item in sorted(folder.iterdir())}
-    return {split: entries[split] for split in KNOWN_SPLITS if split in entries} if "train" in entries else {}
+    unknown = [places[0].name for split, places in found.items() if split not in KNOWN_SPLITS]
+    if unknown:
+        raise DataError(
+            f"{folder} holds data beside its splits",
+            found=", ".join(unknown),
+            allowed=KNOWN_SPLITS,
+            do="rename it, move it away, or name the files of the splits one by one",
+        )
+    return {split: only_one(found[split], f"the split {split} of {folder}") for split in KNOWN_SPLITS if split in found}
 
 
 def _resolve_problem_type(

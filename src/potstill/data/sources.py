@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ def open_source(source: str | Path, *, split: str | None = None, streaming: bool
     ``source`` is a csv, tsv, jsonl, json, parquet or txt file (or its ``.gz``); a folder with one subfolder of ``.txt``
     files per class, or with one file or subfolder per split; or a hub name, ``owner/name`` or ``owner/name:config``.
     ``split`` chooses within a folder or a hub data set; a file has one split only and ignores it.
+    ``unread_note`` tells which files of a folder were passed over.
     Columns of csv and tsv files are text; a line of a txt file is a row with the one column ``text``.
     The unpacked rows lie in the cache folder of ``datasets`` and are made anew when the file changes.
     Raises DataError for what is missing, empty, not UTF-8 or of no known format.
@@ -126,12 +127,11 @@ def _memory_mapped(read: Any, arguments: Row, features: Any, files: list[Path], 
     """
     from datasets import Dataset
 
-    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     with _plain_errors(name):
         return Dataset.from_generator(
             _generate,
             features=features,
-            gen_kwargs={"read": read, "arguments": arguments, "title": str(name), "state": tuple(state)},
+            gen_kwargs={"read": read, "arguments": arguments, "title": str(name), "state": state_of_files(files)},
         )
 
 
@@ -180,22 +180,71 @@ def _first_line(error: BaseException) -> str:
 
 
 def _open_folder(folder: Path, split: str | None, streaming: bool) -> Dataset | IterableDataset:
-    files = {item.name.split(".")[0]: item for item in sorted(folder.iterdir()) if item.is_file() and _is_data(item)}
-    classes = [item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(".")]
-    if split is not None and (folder / split).is_dir():
-        return _open_folder(folder / split, None, streaming)
-    if split in files:
-        return _open_file(files[split], streaming)
-    documents = {item.name: sorted({*item.glob("*.txt"), *item.glob("*.txt.gz")}) for item in classes}
+    found, documents = data_in(folder), _documents_in(folder)
+    if split in found:
+        place = only_one(found[split], f"the split {split} of {folder}")
+        return _open_folder(place, None, streaming) if place.is_dir() else _open_file(place, streaming)
     if any(documents.values()) and split in (None, "train"):
         return _open_classes(folder, documents, streaming)
+    files = _data_files(found)
     if split is None and len(files) == 1:
-        return _open_file(next(iter(files.values())), streaming)
+        return _open_file(files[0], streaming)
     raise DataError(
         f"the folder {folder} has no split {split!r}" if split else f"the folder {folder} does not say what to read",
-        found=", ".join([*files, *(item.name for item in classes)]) or "an empty folder",
+        found=", ".join(place.name for places in found.values() for place in places) or "an empty folder",
         allowed="one subfolder of .txt files per class, or one file or subfolder per split",
     )
+
+
+def data_in(folder: Path) -> dict[str, list[Path]]:
+    """What may hold rows in ``folder``: files of a known format and subfolders, by name without suffix; none hidden."""
+    found: dict[str, list[Path]] = {}
+    for item in sorted(folder.iterdir()):
+        if not item.name.startswith(".") and (item.is_dir() or _is_data(item)):
+            found.setdefault(item.name if item.is_dir() else item.name.split(".")[0], []).append(item)
+    return found
+
+
+def only_one(places: Sequence[Path], what: str) -> Path:
+    """The one of ``places``; DataError where there are several, of which none may be passed over."""
+    if len(places) > 1:
+        raise DataError(
+            f"{what} is there twice", found=", ".join(place.name for place in places), do="move all but one away"
+        )
+    return places[0]
+
+
+def unread_note(source: str | Path) -> list[str]:
+    """The files of a folder that ``open_source`` does not read (no ``.txt`` of a class, beside the data), in words.
+
+    Nothing where it reads all, and for a file or a name on the hub.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return []
+    documents = [file for files in _documents_in(folder).values() for file in files]
+    return passed_over(folder, documents or _data_files(data_in(folder)))
+
+
+def passed_over(folder: Path, read: Sequence[Path]) -> list[str]:
+    """The files below ``folder``, none hidden, that are neither in ``read`` nor below one of it: counted, in words."""
+    taken = set(read)
+    rest = [file for file in sorted(folder.rglob("*")) if file.is_file() and taken.isdisjoint((file, *file.parents))]
+    names = [file.relative_to(folder) for file in rest]
+    shown = [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+    if not shown:
+        return []
+    return [f"{len(shown):,} of the files in {folder.name} passed over, such as {shown[0]}"]
+
+
+def _data_files(found: dict[str, list[Path]]) -> list[Path]:
+    return [place for places in found.values() for place in places if place.is_file()]
+
+
+def _documents_in(folder: Path) -> dict[str, list[Path]]:
+    """The ``.txt`` files of each subfolder, by its name."""
+    classes = [item for item in sorted(folder.iterdir()) if item.is_dir() and not item.name.startswith(".")]
+    return {item.name: sorted({*item.glob("*.txt"), *item.glob("*.txt.gz")}) for item in classes}
 
 
 def _is_data(path: Path) -> bool:
@@ -218,23 +267,51 @@ def _read_classes(labelled: list[tuple[str, str]]) -> Iterator[Row]:
         yield {"text": read_document(Path(file)), "label": label}
 
 
+def state_of(source: str | Path) -> tuple[object, ...]:
+    """What tells the present content of ``source`` from another without reading it; DataError where the hub is silent.
+
+    The state of its files, those of subfolders included; of a name on the hub the commit that it is at.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return state_of_files([path])
+    import datasets
+
+    name, _, config = str(source).partition(":")
+    with _hub_errors(str(source)):
+        return (datasets.load_dataset_builder(name, config or None).hash,)
+
+
+def state_of_files(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Place, bytes and time (nanoseconds) of every file of ``paths`` and below the folders among them, in order."""
+    files = sorted({file.resolve() for path in paths for file in (path, *path.rglob("*")) if file.is_file()})
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
 def _open_hub(source: str, split: str | None, streaming: bool) -> Dataset | IterableDataset:
     import datasets
+
+    name, _, config = source.partition(":")
+    with _hub_errors(source):
+        found = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+    if not isinstance(found, dict):
+        return found
+    if len(found) > 1:
+        raise DataError(f"{source!r} has several splits", allowed=sorted(map(str, found)), do="name one")
+    return next(iter(found.values()))
+
+
+@contextmanager
+def _hub_errors(source: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
-    name, _, config = source.partition(":")
     try:
         with _plain_errors(source):
-            found = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+            yield
     except (DatasetsError, OSError, HfHubHTTPError) as error:
         raise DataError(
             f"{source!r} is neither a file here nor a data set that the hub gives",
             found=_first_line(error),
             do="check the name and the network, or give local copies with --data-dir",
         ) from error
-    if not isinstance(found, dict):
-        return found
-    if len(found) > 1:
-        raise DataError(f"{source!r} has several splits", allowed=sorted(map(str, found)), do="name one")
-    return next(iter(found.values()))

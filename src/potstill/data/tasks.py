@@ -14,7 +14,7 @@ from potstill.data.cleaning import clean
 from potstill.data.docstrings import docstring_task_rows
 from potstill.data.labels import infer_label_names, read_targets, refuse_one_class
 from potstill.data.names import suggest
-from potstill.data.sources import open_source, read_columns, require_columns, require_text
+from potstill.data.sources import open_source, read_columns, require_columns, require_text, unread_note
 from potstill.data.splits import stratified_sample, stratified_split
 from potstill.data.texts import TextColumn
 from potstill.errors import DataError
@@ -105,11 +105,13 @@ class _Place:
     columns: Mapping[str, str | None]
 
     def names(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """What ``columns`` are called there, without those that are not there."""
         there = (self.columns.get(column, column) for column in columns)
         return tuple(column for column in there if column is not None)
 
     @property
     def title(self) -> str:
+        """What error messages call it."""
         return self.source if self.split is None else f"{self.source} ({self.split})"
 
 
@@ -159,6 +161,7 @@ def _read_parts(
     places = _places(task, data_dir)
     for split in sorted(places, key=lambda split: split != "train"):
         dataset = open_source(places[split].source, split=places[split].split)
+        notes.extend(f"{split}: {note}" for note in unread_note(places[split].source))
         require_text(dataset, places[split].names(task.text_columns), places[split].title)
         require_columns(dataset, places[split].names(task.label_columns), places[split].title)
         columns = read_columns(dataset, places[split].names(task.label_columns))

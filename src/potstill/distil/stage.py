@@ -43,21 +43,17 @@ def run(job: DistilJob) -> RunFolder:
     Whatever can be refused is refused before the folder is touched.
     """
     source = resolve_model(job.teacher.model)
-    corpus = load_corpus(
-        job.corpus.source,
-        text_column=job.corpus.text_column,
-        data_dir=job.data_dir,
-        max_characters=job.corpus.max_characters,
-    )
+    corpus = load_corpus(**job.corpus.reading(), data_dir=job.data_dir)
     work_id = fingerprint("distil", job.substance(), model_fingerprint(source), corpus.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
     teacher = _teacher(source)
     student = _student(job, teacher)
     tokenizer = load_tokenizer(source)
-    trains = bool(job.distil.epochs or job.distil.max_steps)
-    lesson = _lesson(job, teacher, student, corpus, text_tokenizer(tokenizer, teacher)) if trains else None
+    lesson = _lesson(job, teacher, student, corpus, text_tokenizer(tokenizer, teacher)) if _trains(job) else None
     begun = RunFolder.begin(job.out, stage="distil", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         result = _train(job, folder, student.model, lesson) if lesson else None
         save_model_folder(student.model, tokenizer, folder.path, folder.work)
@@ -81,6 +77,17 @@ def run(job: DistilJob) -> RunFolder:
             throughput={"distil": result.throughput} if result else {},
         )
     return folder
+
+
+def check(job: DistilJob, teacher: PreTrainedModel) -> None:
+    """Raise what ``run`` would refuse of shapes and settings; ``teacher`` has the shape of the job's, any weights."""
+    student = _student(job, teacher)
+    if _trains(job):
+        _prepare(job, teacher, student)
+
+
+def _trains(job: DistilJob) -> bool:
+    return bool(job.distil.epochs or job.distil.max_steps)
 
 
 def _teacher(source: str) -> PreTrainedModel:
@@ -115,16 +122,20 @@ def _lesson(
     job: DistilJob, teacher: PreTrainedModel, student: Student, corpus: Corpus, texts: TextTokenizer
 ) -> _Lesson:
     """The corpus in blocks, some of them held out: training batches masked anew each epoch, validation batches once."""
-    section = job.distil
-    check_settings(_settings(job))
-    _require_layers(section.hidden_pairs, student.model.config.num_hidden_layers)
-    objective = _objective(job, teacher.to(training_device()), student.model)
+    section, objective = job.distil, _prepare(job, teacher.to(training_device()), student)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
     train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed)
     held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
     return _Lesson(objective, train, held, [*corpus.notes, *blocks.notes])
+
+
+def _prepare(job: DistilJob, teacher: PreTrainedModel, student: Student) -> DistillationObjective:
+    """The objective, once nothing can be said against the settings."""
+    check_settings(_settings(job))
+    _require_layers(job.distil.hidden_pairs, student.model.config.num_hidden_layers)
+    return _objective(job, teacher, student.model)
 
 
 def _require_layers(hidden_pairs: Sequence[tuple[int, int]], n_layers: int) -> None:

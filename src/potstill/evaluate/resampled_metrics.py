@@ -46,14 +46,17 @@ class Totals:
 
     @property
     def precision(self) -> np.ndarray:
+        """``(r, k)``: the share of the rows given a label that have it; 0 where none was given it."""
         return _divide(self.hit, self.said)
 
     @property
     def recall(self) -> np.ndarray:
+        """``(r, k)``: the share of the rows that have a label that were given it; 0 where none has it."""
         return _divide(self.hit, self.true)
 
     @property
     def f1(self) -> np.ndarray:
+        """``(r, k)``: the harmonic mean of both; 0 where no row has the label or was given it."""
         return _divide(2 * self.hit, self.said + self.true)
 
 

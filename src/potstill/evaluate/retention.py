@@ -17,11 +17,11 @@ from potstill.evaluate.significance import (
     align_outcomes,
     change_of,
     interval_of,
-    mcnemar_of,
+    mcnemar,
     median_of_seeds,
     number_or_none,
 )
-from potstill.evaluate.speed import Speed
+from potstill.evaluate.speed import Speed, clear_ratio, paired_ratios
 from potstill.records import Predictions, ProblemType
 
 
@@ -37,14 +37,17 @@ class MetricSummary:
 
     @property
     def median(self) -> float:
+        """The figure that stands for the arm; NaN where one seed has no value."""
         return self.interval.value
 
     @property
     def minimum(self) -> float:
+        """The value of the seed with the smallest, which is the worst one only where more is better."""
         return float(np.min(self.per_seed))
 
     @property
     def maximum(self) -> float:
+        """The value of the seed with the largest."""
         return float(np.max(self.per_seed))
 
     def to_dict(self) -> dict[str, object]:
@@ -208,7 +211,7 @@ def _pair_rows(outcomes: list[Outcomes], reference: list[Outcomes]) -> PairedRow
         return None
     pairs = list(zip(outcomes, reference, strict=True))
     same = [(a.predicted == b.predicted).reshape(len(a), -1).all(axis=1) for a, b in pairs]
-    return PairedRows(tuple(mcnemar_of(a, b) for a, b in pairs), tuple(float(rows.mean()) for rows in same))
+    return PairedRows(tuple(mcnemar(a, b) for a, b in pairs), tuple(float(rows.mean()) for rows in same))
 
 
 def _notes(
@@ -292,9 +295,9 @@ def _size_clause(n_parameters: int, n_reference: int) -> str:
 
 def _speed_clauses(speed: Speed, reference: Speed) -> list[str]:
     latency, reference_latency = speed.latency_ms, reference.latency_ms
-    times = [theirs / ours for ours, theirs in zip(latency.per_repeat, reference_latency.per_repeat, strict=True)]
+    times = paired_ratios(reference_latency.per_repeat, latency.per_repeat)
     bulk, reference_bulk = speed.texts_per_s, reference.texts_per_s
-    bulk_times = [ours / theirs for ours, theirs in zip(bulk.per_repeat, reference_bulk.per_repeat, strict=True)]
+    bulk_times = paired_ratios(bulk.per_repeat, reference_bulk.per_repeat)
     return [
         f"one text takes {latency.p50:.3g} ms against {reference_latency.p50:.3g} ms, {_times(times)}",
         f"in bulk it scores {bulk.median:,.0f} texts/s against {reference_bulk.median:,.0f}, {_times(bulk_times)}",
@@ -302,11 +305,10 @@ def _speed_clauses(speed: Speed, reference: Speed) -> list[str]:
 
 
 def _times(ratios: Sequence[float]) -> str:
-    """The median of paired ratios (above 1 is faster) in words, if all repeats are on one side of 1."""
+    """The ratios of two speeds (above 1 is faster) in words."""
     repeats = f"{len(ratios)} repeats" if len(ratios) > 1 else "one repeat"
-    median = float(np.median(ratios))
-    if min(ratios) > 1:
-        return f"{median:.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f} over {repeats})"
-    if max(ratios) < 1:
-        return f"slower, {median:.2f} times the speed ({min(ratios):.2f} to {max(ratios):.2f} over {repeats})"
-    return f"not distinguishable over {repeats}"
+    ratio = clear_ratio(ratios)
+    if ratio is None:
+        return f"not distinguishable over {repeats}"
+    words = f"{ratio:.2f} times as fast" if ratio > 1 else f"slower, {ratio:.2f} times the speed"
+    return f"{words} ({min(ratios):.2f} to {max(ratios):.2f} over {repeats})"

@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 from potstill.errors import DataError
 from potstill.evaluate.metrics import Outcomes, higher_is_better, read_outcomes, score
-from potstill.evaluate.resampling import resample_metrics
 from potstill.records import Predictions
 
 
@@ -151,53 +150,17 @@ def median_of_seeds(outcomes: Sequence[Outcomes], metric: str) -> float:
 
 
 def interval_of(value: float, resamples: np.ndarray, level: float) -> Interval:
-    """The percentile interval around ``value`` of its ``(n_resamples,)`` resampled values, of which some may be NaN."""
+    """The percentile interval around ``value`` of its ``(n_resamples,)`` resampled values, of which some may be NaN.
+
+    Efron (1979). Where the figure is a median over training seeds, the interval tells how far the choice of examples
+    moves it, the seeds being given; it does not tell how far another seed would.
+    """
     tail = (1 - level) / 2
     n_undefined = int(np.isnan(resamples).sum())
     low = high = math.nan
     if n_undefined <= tail * len(resamples):
         low, high = (float(bound) for bound in np.nanquantile(resamples, [tail, 1 - tail]))
     return Interval(value, low, high, level, len(resamples), n_undefined)
-
-
-def bootstrap_interval(
-    predictions: Predictions | Sequence[Predictions],
-    metric: str,
-    *,
-    n_resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """The metric and its bootstrap interval over examples.
-
-    With several predictions, one per seed of the training, the figure is the median over them, in the sample as in each
-    resample, which draws the same rows for all: the interval tells how far the choice of examples moves the figure, the
-    seeds being given; it does not tell how far another seed would. Efron (1979), percentile method.
-    """
-    several = [predictions] if isinstance(predictions, Predictions) else list(predictions)
-    outcomes = align_outcomes({"predictions": several})["predictions"]
-    resamples = resample_metrics({"": outcomes}, [metric], n_resamples, seed)[metric][""]
-    return interval_of(median_of_seeds(outcomes, metric), np.median(resamples, axis=1), level)
-
-
-def paired_bootstrap(
-    arm: Predictions | Sequence[Predictions],
-    reference: Predictions | Sequence[Predictions],
-    metric: str,
-    *,
-    n_resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> PairedChange:
-    """Difference and retention of ``arm`` against ``reference`` with paired intervals; medians over seeds as above."""
-    both = {"arm": arm, "reference": reference}
-    outcomes = align_outcomes({k: [v] if isinstance(v, Predictions) else list(v) for k, v in both.items()})
-    drawn = resample_metrics(outcomes, [metric], n_resamples, seed)[metric]
-    resamples = {k: np.median(v, axis=1) for k, v in drawn.items()}
-    values = {k: median_of_seeds(v, metric) for k, v in outcomes.items()}
-    return change_of(
-        values["arm"], values["reference"], resamples["arm"], resamples["reference"], metric=metric, level=level
-    )
 
 
 def change_of(
@@ -231,18 +194,12 @@ def _two_sided(differences: np.ndarray) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
 
 
-def mcnemar(a: Predictions, b: Predictions) -> McNemar:
+def mcnemar(a: Outcomes, b: Outcomes) -> McNemar:
     """McNemar's exact test (1947) on the rows that one of two classifiers gets right and the other wrong.
 
-    With many labels a row is right if every label of it is. p is 1 where no row tells them apart. DataError for a
-    regression, and for predictions of different rows or targets.
+    Row i is the same text in both. With many labels a row is right if every label of it is. p is 1 where no row tells
+    them apart. DataError for a regression, where no row is right or wrong.
     """
-    outcomes = align_outcomes({"a": [a], "b": [b]})
-    return mcnemar_of(outcomes["a"][0], outcomes["b"][0])
-
-
-def mcnemar_of(a: Outcomes, b: Outcomes) -> McNemar:
-    """As ``mcnemar``, on outcomes whose rows are already aligned."""
     both, only_a, only_b = (int(rows.sum()) for rows in (a.right & b.right, a.right & ~b.right, ~a.right & b.right))
     p_value = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
     return McNemar(both, only_a, only_b, len(a) - both - only_a - only_b, p_value)

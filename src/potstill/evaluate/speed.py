@@ -26,6 +26,7 @@ class Spread:
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Spread:
+        """The spread of one value per repeat."""
         return cls(float(np.median(values)), min(values), max(values), tuple(values))
 
 
@@ -118,6 +119,19 @@ def measure(
             rounds[name].append(_run_round(name, predictors[name], singles, bulk, clock))
     limits = max_lengths or {}
     return {name: _summarise(done, warmup, n_threads, limits.get(name)) for name, done in rounds.items()}
+
+
+def paired_ratios(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    """``values`` over ``others``, repeat by repeat: both were measured side by side, so what hit one hit the other."""
+    return tuple(value / other for value, other in zip(values, others, strict=True))
+
+
+def clear_ratio(ratios: Sequence[float]) -> float | None:
+    """The median of the ratios of two speeds; None where one repeat disagrees with another about which is faster.
+
+    The one rule by which a speed is called different: what repeats contradict may be the machine's own unrest.
+    """
+    return float(np.median(ratios)) if min(ratios) > 1 or max(ratios) < 1 else None
 
 
 def _check_request(predictors: Mapping[str, Predictor], texts: Sequence[Text], repeats: int, *counts: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from potstill.data.catalogue import Task, get_task
 from potstill.data.custom import custom_task
+from potstill.data.sources import state_of_files
 from potstill.data.tasks import Split, TaskData, load_task
 from potstill.errors import DataError, RunFolderError
 from potstill.evaluate.metrics import compute_metrics, default_metrics
@@ -20,7 +21,7 @@ from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
 from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
-from potstill.runs import RunFolder, is_run, parameters_on_disk, read_json, write_json, write_predictions
+from potstill.runs import RunFolder, fingerprint, is_run, parameters_on_disk, read_json, write_json, write_predictions
 
 _SEED = re.compile(r"seed-(\d+)")
 DATA_SEED = 0
@@ -33,14 +34,13 @@ def load_task_section(section: TaskSection, data_dir: Path | None) -> TaskData:
 
 
 def _state_of_files(section: TaskSection, data_dir: Path | None) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every local file behind a task: what is read again when it changes."""
+    """The state of every local file behind a task: what is read again when it changes."""
     if section.files is not None:
         named = section.files.values() if isinstance(section.files, dict) else (section.files,)
         paths = [Path(name).expanduser() for name in named]
     else:
         paths = [] if data_dir is None else [data_dir / file for file in get_task(section.name).local_files.values()]
-    files = sorted(file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
-    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return state_of_files(paths)
 
 
 @lru_cache(maxsize=2)
@@ -138,6 +138,16 @@ def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = Non
         name: [run.predictions(first["report_split"]) for run in same_arm] for name, same_arm in runs.items()
     }
     return compare_arms(predictions, next(iter(arms)), metric or first["metric"], n_resamples=resamples)
+
+
+def fingerprint_of_arms(arms: Mapping[str, Sequence[Path]]) -> str:
+    """Identity of what ``compare_runs`` holds together: runs, and their predictions of the reported split."""
+    runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
+    return fingerprint({name: [_identity(run) for run in same_arm] for name, same_arm in runs.items()})
+
+
+def _identity(run: RunFolder) -> tuple[str, str]:
+    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"])
 
 
 def _require_one_data_set(runs: Sequence[RunFolder]) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from potstill.models.packed_attention import run_packed
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
+    classifier_config,
     load_classifier,
     load_tokenizer,
     longest_input,
@@ -71,9 +72,12 @@ def run(job: FinetuneJob) -> RunFolder:
     tokenizer = load_tokenizer(source)
     tokenizer.model_max_length = job.finetune.max_length
     teacher = _teacher(job, tokenizer)
-    packed = choose_packing(job.finetune.packing, training_device(), [found for found in (model, teacher) if found])
-    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), teacher, packed)
+    if job.finetune.packing:
+        switch_to_packing([found for found in (model, teacher) if found])
+    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), teacher)
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         result = _train(folder, model, lesson, job)
         save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
@@ -81,6 +85,18 @@ def run(job: FinetuneJob) -> RunFolder:
         _store_all_predictions(job, folder, model, lesson)
         folder.finish(parameters=count_parameters(model), **_facts(job, lesson, result))
     return folder
+
+
+def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> None:
+    """Raise what ``run`` would refuse, as far as task and settings tell; the model to fine-tune need not exist yet.
+
+    ``teacher`` is of the family, length and vocabulary of every arm, whatever its weights; ``texts`` is its tokenizer.
+    """
+    data = load_task_section(job.task, job.data_dir)
+    _settings(job, data)
+    classifier_config(teacher.config, data.task.label_names, data.task.problem_type, job.finetune.dropout)
+    _require_positions(job, teacher)
+    texts.encode(data.splits["train"].texts[:1], job.finetune.max_length)
 
 
 def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
@@ -101,7 +117,6 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "metric": lesson.metric,
         "report_split": data.task.report_split,
         "max_length": job.finetune.max_length,
-        "packed": lesson.batches.packed,
         "training_s": result.elapsed_s,
         "tokens_seen": result.tokens,
         "best": result.best,
@@ -118,12 +133,16 @@ def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedMode
         seed=job.seed,
         dropout=job.finetune.dropout,
     )
+    _require_positions(job, model)
+    return model
+
+
+def _require_positions(job: FinetuneJob, model: PreTrainedModel) -> None:
     longest = longest_input(model)
     if job.finetune.max_length > longest:
         raise ModelError(
             "finetune.max_length is more than the model takes", found=job.finetune.max_length, allowed=f"4 to {longest}"
         )
-    return model
 
 
 def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel | None:
@@ -135,49 +154,39 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
     return open_classifier(source)
 
 
-def choose_packing(
-    wish: Literal["auto", "always", "never"], device: torch.device, models: Sequence[PreTrainedModel]
-) -> bool:
-    """Whether training batches are packed; if so, all of ``models`` are switched to running them.
-
-    "auto" packs on a GPU if every model can be packed. On a CPU it pads: rows of like length share a batch, so that
-    little of it is padding. "always" raises ``ModelError`` for a model that cannot be packed.
-    """
-    if wish == "never" or (wish == "auto" and device.type != "cuda"):
-        return False
-    try:
-        for model in models:
-            split_classifier(model)
-            run_packed(model)
-    except ModelError:
-        if wish == "always":
-            raise
-        return False
-    return True
+def switch_to_packing(models: Sequence[PreTrainedModel]) -> None:
+    """Let ``models`` take packed batches; raises ``ModelError`` for one that cannot."""
+    for model in models:
+        split_classifier(model)
+        run_packed(model)
 
 
-def _lesson(
-    job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None, packed: bool
-) -> _Lesson:
-    section, task, train = job.finetune, data.task, data.splits["train"]
-    metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
-    settings = TrainingSettings.from_values(
-        section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
-    )
-    check_settings(settings)
+def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
+    section, train, settings = job.finetune, data.splits["train"], _settings(job, data)
     encoded = texts.encode(train.texts, section.max_length)
     cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
     return _Lesson(
         data=data,
         texts=texts,
         batches=LabelledTexts(
-            encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=packed
+            encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=section.packing
         ),
         objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
         settings=settings,
-        metric=metric.name,
+        metric=str(settings.metric),
         notes=list(cut),
     )
+
+
+def _settings(job: FinetuneJob, data: TaskData) -> TrainingSettings:
+    """How to train, and by which metric the best epoch is known; RecipeError for what task or machine do not allow."""
+    section, task = job.finetune, data.task
+    metric = find_metric(section.metric or task.metric, task.problem_type, len(task.label_names))
+    settings = TrainingSettings.from_values(
+        section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
+    )
+    check_settings(settings)
+    return settings
 
 
 def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:

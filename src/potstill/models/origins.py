@@ -35,6 +35,7 @@ class HeadCut:
 
     @property
     def by_head(self) -> bool:
+        """Whether each head of the student is cut out of one head of the teacher."""
         return self.heads <= self.of_heads and self.width <= self.of_width
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -121,6 +122,19 @@ def load_masked_lm(name: str | Path, *, seed: int = 0) -> LoadedMaskedLM:
     return LoadedMaskedLM(model.eval(), head_is_new, source)
 
 
+def untrained_masked_lm(name: str | Path) -> PreTrainedModel:
+    """A masked-language model of the shape of a checkpoint, its weights drawn and not read: for what the shape decides.
+
+    The global generator is put back. Raises ``ModelError`` for a configuration that is of no such model.
+    """
+    source = resolve_model(name)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return AutoModelForMaskedLM.from_config(open_config(source), dtype=torch.float32).eval()
+        except ValueError as error:
+            raise ModelError(f"{source} cannot be a masked-language model: {error}") from error
+
+
 def load_encoder(name: str | Path, *, seed: int = 0) -> PreTrainedModel:
     """The encoder alone, in float32 and evaluation mode; a pooler that the checkpoint lacks is drawn with ``seed``."""
     source = resolve_model(name)
@@ -145,7 +159,7 @@ def load_classifier(
     checkpoint, or ``ModelError`` names it. ``dropout`` in [0, 1) replaces the probability before the classifier.
     """
     source = resolve_model(name)
-    config = _classifier_config(source, tuple(label_names), problem_type, dropout)
+    config = classifier_config(open_config(source), label_names, problem_type, dropout)
     keeps_head = _labels_of(open_config(source)) == tuple(label_names)
     opened = open_checkpoint(AutoModelForSequenceClassification, source, config=config)
     require_tensors(opened, source, missing=opened.base)
@@ -288,14 +302,18 @@ def _labels_of(config: Any) -> tuple[str, ...] | None:
     return tuple(config.id2label[i] for i in range(len(config.id2label))) if _is_classifier(config) else None
 
 
-def _classifier_config(
-    source: str, label_names: tuple[str, ...], problem_type: ProblemType, dropout: float | None
+def classifier_config(
+    encoder_config: Any, label_names: Sequence[str], problem_type: ProblemType, dropout: float | None = None
 ) -> Any:
+    """The configuration of a classifier over ``label_names`` on an encoder, which is left as it is.
+
+    Raises ``ModelError`` for labels that cannot be told apart or counted, and for a ``dropout`` that the family lacks.
+    """
     if problem_type == "regression" and len(label_names) != 1:
         raise ModelError("a regression has exactly one output", found=list(label_names))
     if len(set(label_names)) != len(label_names) or not label_names:
         raise ModelError("every label needs a name of its own", found=list(label_names))
-    config = open_config(source)
+    config = copy.deepcopy(encoder_config)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {label: index for index, label in enumerate(label_names)}
     config.problem_type = problem_type

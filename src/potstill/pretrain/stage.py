@@ -40,12 +40,7 @@ def run(job: PretrainJob) -> RunFolder:
     Whatever can be refused is refused before the folder is touched.
     """
     source = resolve_model(job.model)
-    corpus = load_corpus(
-        job.corpus.source,
-        text_column=job.corpus.text_column,
-        data_dir=job.data_dir,
-        max_characters=job.corpus.max_characters,
-    )
+    corpus = load_corpus(**job.corpus.reading(), data_dir=job.data_dir)
     work_id = fingerprint("pretrain", job.substance(), model_fingerprint(source), corpus.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
@@ -53,6 +48,8 @@ def run(job: PretrainJob) -> RunFolder:
     tokenizer = load_tokenizer(source)
     text = _text(job, corpus, text_tokenizer(tokenizer, model))
     begun = RunFolder.begin(job.out, stage="pretrain", recipe=job.model_dump(mode="json"), fingerprint=work_id)
+    if begun.state == "finished":  # by another process, while this one prepared
+        return begun
     with closing(begun) as folder:
         phases = _fit_phases(job, folder, model, head_is_new, text)
         last = next(reversed(phases.values()), None)
@@ -73,6 +70,11 @@ def run(job: PretrainJob) -> RunFolder:
     return folder
 
 
+def check(job: PretrainJob) -> None:
+    """Raise RecipeError for settings that ``run`` would refuse on this machine."""
+    check_settings(_settings(job))
+
+
 def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
     loaded = load_masked_lm(source, seed=job.seed)
     if not job.pretrain.from_scratch:
@@ -82,7 +84,7 @@ def _model(job: PretrainJob, source: str) -> tuple[PreTrainedModel, bool]:
 
 
 def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
-    check_settings(_settings(job))
+    check(job)
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**job.pretrain.masking.model_dump()), blocks.token_counts, job.pretrain.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
+from statistics import median
 from typing import Any, Literal
 
 from potstill.errors import CheckError
@@ -27,7 +29,8 @@ class ArmEvidence:
     confusion, per_class (rows of label, precision, recall, f1, support) and history are those of ``shown_seed``.
     A metric that is not defined on the texts is NaN or left out.
     n_parameters counts weights; bytes_on_disk the weights' file; training_s the wall time of one seed's training;
-    latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1].
+    latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1]. latency_ratios and
+    throughput_ratios: how many times as fast as the teacher in either, one per repeat; empty for the teacher itself.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ArmEvidence:
     training_s: float | None = None
     latency_ms: float | None = None
     throughput_texts_per_s: float | None = None
+    latency_ratios: Sequence[float] = ()
+    throughput_ratios: Sequence[float] = ()
     truncated_share: float | None = None
 
 
@@ -132,7 +137,8 @@ def check_report(report: Report) -> None:
     """Raise CheckError where two figures about the same predictions contradict each other.
 
     A confusion matrix must hold as many texts as the split was counted to have, its diagonal must be the accuracy
-    stated for its seed, and the counts per label of a split must add up to its rows.
+    stated for its seed, the counts per label of a split must add up to its rows, and what was compared must be the
+    median of what the seeds reached.
     """
     for task in report.tasks:
         with_confusion = [arm for arm in task.arms if arm.confusion]
@@ -141,6 +147,19 @@ def check_report(report: Report) -> None:
         for arm in with_confusion:
             _check_total(task, arm)
             _check_diagonal(task, arm)
+        for arm in task.arms:
+            _check_medians(task, arm)
+
+
+def _check_medians(task: TaskEvidence, arm: ArmEvidence) -> None:
+    for metric, of_seeds in arm.metrics.items():
+        compared, reached = arm.medians.get(metric, nan), median(of_seeds) if of_seeds else nan
+        if abs(compared - reached) > 1e-6:  # not so for what is not defined
+            raise CheckError(
+                f"{task.name}, {arm.name}: {metric} was compared as {compared:.6f}, and the median of its seeds is "
+                f"{reached:.6f}",
+                do="compare again what was evaluated again, with: potstill run",
+            )
 
 
 def _check_label_counts(task: TaskEvidence) -> None:

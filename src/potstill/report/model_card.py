@@ -39,6 +39,7 @@ class ModelCard:
 
     summary: one sentence saying what the model is; making: steps in words, in order; data_notes: what it was trained
     on, with what was dropped; limitations: what is known beyond what the figures here already tell.
+    language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
     """
@@ -54,7 +55,7 @@ class ModelCard:
     base_model: str | None = None
     teacher: str | None = None
     license: str | None = None
-    language: str | None = "en"
+    language: str | None = None
     tags: Sequence[str] = ()
     dataset_name: str = ""
     dataset_id: str | None = None

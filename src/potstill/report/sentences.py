@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import isnan, nan
 from statistics import fmean, median
 
+from potstill.evaluate.speed import clear_ratio
 from potstill.report.evidence import ArmEvidence, History, Report, TaskEvidence
 
 SIGNIFICANT = 0.05
@@ -45,6 +46,11 @@ def median_over_tasks(report: Report, arm_name: str, field_name: str) -> float |
     """Median over the tasks of one of an arm's figures (``latency_ms``, ``n_parameters``, …), or None."""
     known = [value for _, arm in report.arms_named(arm_name) if (value := getattr(arm, field_name)) is not None]
     return median(known) if known else None
+
+
+def over_all_tasks(report: Report, arm_name: str, field_name: str) -> list[float]:
+    """All values on all tasks of one of an arm's fields of several values (``latency_ratios``, …)."""
+    return [value for _, arm in report.arms_named(arm_name) for value in getattr(arm, field_name)]
 
 
 def rising_loss(history: History) -> str | None:
@@ -115,10 +121,15 @@ def _smaller_and_faster(report: Report, student: str) -> str:
     if theirs and ours:
         change = 1 - ours / theirs
         parts.append(f"{percent(abs(change))} {'fewer' if change >= 0 else 'more'} parameters")
-    theirs, ours = (median_over_tasks(report, name, "latency_ms") for name in (teacher, student))
-    if theirs and ours:
-        parts.append(f"{theirs / ours:.1f} times the speed on a single text")
+    if ratios := over_all_tasks(report, student, "latency_ratios"):
+        parts.append(_speed(clear_ratio(ratios)))
     return f", with {_listed(parts)}" if parts else ""
+
+
+def _speed(ratio: float | None) -> str:
+    if ratio is None:
+        return "a speed on a single text that cannot be told from the teacher's"
+    return f"{ratio:.2f} times the speed on a single text"
 
 
 def _beside_baselines(report: Report, student: str) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from potstill.data.catalogue import CATALOGUE, Task
+from potstill.data.corpora import language_of
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
+from potstill.evaluate.speed import paired_ratios
 from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
@@ -76,7 +78,7 @@ def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
             role=facts["role"],
             **_run_figures(runs[arm]),
             **_compared(comparison, arm),
-            **_speed(speeds[arm]),
+            **_speed(speeds, arm, comparison["reference"]),
         )
         for arm, facts in task["arms"].items()
     ]
@@ -178,10 +180,15 @@ def _bounds(interval: Mapping[str, float | None]) -> Interval | None:
     return None if low is None or high is None else (low, high)
 
 
-def _speed(speed: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "latency_ms": speed["latency_ms"]["p50"],
-        "throughput_texts_per_s": speed["texts_per_s"]["median"],
+def _speed(speeds: Mapping[str, Any], arm: str, reference: str) -> dict[str, Any]:
+    latency, throughput = speeds[arm]["latency_ms"], speeds[arm]["texts_per_s"]
+    figures = {"latency_ms": latency["p50"], "throughput_texts_per_s": throughput["median"]}
+    if arm == reference:
+        return figures
+    theirs = speeds[reference]
+    return figures | {
+        "latency_ratios": paired_ratios(theirs["latency_ms"]["per_repeat"], latency["per_repeat"]),
+        "throughput_ratios": paired_ratios(throughput["per_repeat"], theirs["texts_per_s"]["per_repeat"]),
     }
 
 
@@ -252,6 +259,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
         citation=known.citation if known else "",
+        language=known.language if known else None,
     )
 
 
@@ -296,6 +304,7 @@ def _encoder_card(run: RunFolder) -> ModelCard:
         bytes_on_disk=parameters_on_disk(run.path),
         making=[f"{made} {_public(manifest['teacher'])} in {manifest['training_s']:.0f} s"],
         data_notes=(manifest.get("corpus") or {}).get("notes", []),
+        language=language_of(run.recipe()["corpus"]["source"]) if "corpus" in manifest else None,
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
     )

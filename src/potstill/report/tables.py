@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from potstill.evaluate.speed import clear_ratio
 from potstill.report.evidence import ArmEvidence, Interval, Report, TaskEvidence
-from potstill.report.sentences import mean_retention, median_over_tasks, percent, significance
+from potstill.report.sentences import mean_retention, median_over_tasks, over_all_tasks, percent, significance
 
 NOTHING = "–"
 
@@ -50,7 +51,11 @@ def size_table(report: Report) -> Table:
     columns = ["model", "parameters", "weights on disk", "one text", "many texts", "training on the task"]
     rows = [_size_row(report, name, report.arm_names[0]) for name in report.arm_names]
     caption = f"Medians over {len(report.tasks)} tasks. " if len(report.tasks) > 1 else ""
-    return Table(columns, rows, caption + f"The small figures compare with “{report.arm_names[0]}”.")
+    return Table(columns, rows, caption + _compared_with(report.arm_names[0]))
+
+
+def _compared_with(first: str) -> str:
+    return f"The small figures compare with “{first}”; a speed is called another where all repeats agree."
 
 
 def metrics_table(task: TaskEvidence) -> Table:
@@ -126,34 +131,42 @@ def _against_teacher(arm: ArmEvidence) -> Cell:
 
 
 def _size_row(report: Report, name: str, first: str) -> list[Cell]:
-    def figure(field_name: str) -> tuple[float | None, float | None]:
-        return median_over_tasks(report, name, field_name), median_over_tasks(report, first, field_name)
+    def size(field_name: str, form: str) -> Cell:
+        value, reference = (median_over_tasks(report, arm, field_name) for arm in (name, first))
+        return _size_cell(value, reference, form)
 
-    weights, on_disk, latency, throughput, training = map(
-        figure, ("n_parameters", "bytes_on_disk", "latency_ms", "throughput_texts_per_s", "training_s")
-    )
+    def speed(field_name: str, ratios: str, form: str) -> Cell:
+        return _speed_cell(median_over_tasks(report, name, field_name), over_all_tasks(report, name, ratios), form)
+
+    training_s = median_over_tasks(report, name, "training_s")
     return [
         Cell(name),
-        _figure_cell(weights, 1e-6, "{:.1f} M", "smaller"),
-        _figure_cell(on_disk, 1e-6, "{:.1f} MB", "smaller"),
-        _figure_cell(latency, 1.0, "{:.1f} ms", "faster"),
-        _figure_cell(throughput, 1.0, "{:,.0f} texts/s", "faster", more_is_better=True),
-        Cell(duration(training[0]), sort=training[0]),
+        size("n_parameters", "{:.1f} M"),
+        size("bytes_on_disk", "{:.1f} MB"),
+        speed("latency_ms", "latency_ratios", "{:.1f} ms"),
+        speed("throughput_texts_per_s", "throughput_ratios", "{:,.0f} texts/s"),
+        Cell(duration(training_s), sort=training_s),
     ]
 
 
-def _figure_cell(
-    pair: tuple[float | None, float | None], scale: float, form: str, word: str, *, more_is_better: bool = False
-) -> Cell:
-    value, reference = pair
+def _size_cell(value: float | None, reference: float | None, form: str) -> Cell:
+    """A size in millions, and how many times it fits into the reference's or the other way round."""
     if value is None:
         return Cell(NOTHING)
-    detail = ""
-    if reference and value and value != reference:
-        ratio = value / reference if more_is_better else reference / value
-        opposite = {"smaller": "larger", "faster": "slower"}[word]
-        detail = f"{ratio:.1f}× {word}" if ratio >= 1 else f"{1 / ratio:.1f}× {opposite}"
-    return Cell(form.format(value * scale), detail, sort=value)
+    ratio = reference / value if reference and value else 1.0
+    return Cell(form.format(value / 1e6), _times(ratio, "smaller", "larger") if ratio != 1 else "", sort=value)
+
+
+def _speed_cell(value: float | None, ratios: Sequence[float], form: str) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    ratio = clear_ratio(ratios) if ratios else None
+    unclear = "not distinguishable" if ratios else ""
+    return Cell(form.format(value), unclear if ratio is None else _times(ratio, "faster", "slower"), sort=value)
+
+
+def _times(ratio: float, word: str, opposite: str) -> str:
+    return f"{ratio:.1f}× {word}" if ratio > 1 else f"{1 / ratio:.1f}× {opposite}"
 
 
 def duration(seconds: float | None) -> str:

@@ -58,6 +58,7 @@ class Meter(TrainerCallback, ExportableState):
 
     @seconds.setter
     def seconds(self, seconds: Mapping[str, float]) -> None:
+        """Go on from what a checkpoint kept."""
         self.stopwatch.seconds = {name: value for name, value in seconds.items() if name != "optimiser"}
 
     def add(self, means: Mapping[str, float]) -> None:
