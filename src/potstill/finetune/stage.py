@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
+from potstill.data.token_files import encode_once
 from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import LabelledTexts, truncated_sentence
 from potstill.errors import ModelError
@@ -42,7 +44,10 @@ from potstill.training.trainer import Validate, fit
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What the classifier learns from, and by which of the task's metrics its best epoch is known."""
+    """What the classifier learns from, and by which of the task's metrics its best epoch is known.
+
+    cut: in words, the texts that were too long; notes: what is kept on disk for it.
+    """
 
     data: TaskData
     texts: TextTokenizer
@@ -50,7 +55,8 @@ class _Lesson:
     objective: Objective
     settings: TrainingSettings
     metric: str
-    notes: list[str]
+    cut: Sequence[str]
+    notes: Sequence[str]
 
 
 def run(job: FinetuneJob) -> RunFolder:
@@ -88,9 +94,10 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "seed": job.seed,
         "data": {
             "fingerprint": data.fingerprint,
-            "notes": [*data.notes, *lesson.notes],
+            "notes": [*data.notes, *lesson.cut],
             "counts": {split: dataclasses.asdict(counts) for split, counts in data.counts.items()},
         },
+        "notes": list(lesson.notes),
         "label_names": list(data.task.label_names),
         "problem_type": data.task.problem_type,
         "metric": lesson.metric,
@@ -135,8 +142,7 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
         section.model_dump(), seed=job.seed, metric=metric.name, greater_is_better=metric.higher_is_better
     )
     check_settings(settings)
-    encoded = texts.encode(train.texts, section.max_length)
-    cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
+    encoded = encode_once(train.texts, texts, section.max_length, key=f"train of {data.fingerprint}")
     return _Lesson(
         data=data,
         texts=texts,
@@ -144,7 +150,8 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
         objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
         settings=settings,
         metric=metric.name,
-        notes=list(cut),
+        cut=truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train"),
+        notes=[f"train: {note}" for note in encoded.notes],
     )
 
 
