@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -66,8 +67,21 @@ class MaskedBlocks:
             yield self[key]
 
 
+class TeacherOutputs(Protocol):
+    """What a teacher said of every batch, found before training and kept."""
+
+    def of(self, key: BatchKey) -> dict[str, np.ndarray]:
+        """The arrays that the batch of ``key`` brings along, under names of their own."""
+        ...
+
+
 class LabelledTexts:
-    """Batches of encoded texts with ``labels`` in the shape and type of the targets."""
+    """Batches of encoded texts with ``labels`` in the shape and type of the targets.
+
+    ``teacher``, set to what is kept of one, adds what it said of each batch.
+    """
+
+    teacher: TeacherOutputs | None = None
 
     def __init__(self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int) -> None:
         self._encoded, self._targets, self._pad_id = encoded, targets, pad_id
@@ -75,7 +89,8 @@ class LabelledTexts:
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
         """The batch of ``key``: input_ids, attention_mask, labels, and token types where there are any."""
-        return {**pad_rows(self._encoded, key.rows, self._pad_id), "labels": self._targets[key.rows]}
+        said = {} if self.teacher is None else self.teacher.of(key)
+        return {**pad_rows(self._encoded, key.rows, self._pad_id), "labels": self._targets[key.rows], **said}
 
 
 def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
 from potstill.data.token_files import encode_once
-from potstill.data.tokens import TextTokenizer
+from potstill.data.tokens import EncodedTexts, TextTokenizer
 from potstill.data.training_batches import LabelledTexts, truncated_sentence
+from potstill.distil.teacher_cache import classify_once
 from potstill.errors import ModelError
 from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
@@ -35,7 +36,7 @@ from potstill.models.teacher import (
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.runtime.torch_predictor import TorchPredictor
-from potstill.training.arguments import check_settings
+from potstill.training.arguments import check_settings, planned_passes
 from potstill.training.objective import Objective
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
@@ -46,11 +47,12 @@ from potstill.training.trainer import Validate, fit
 class _Lesson:
     """What the classifier learns from, and by which of the task's metrics its best epoch is known.
 
-    cut: in words, the texts that were too long; notes: what is kept on disk for it.
+    encoded: the training rows. cut: in words, the texts that were too long; notes: what is kept on disk for it.
     """
 
     data: TaskData
     texts: TextTokenizer
+    encoded: EncodedTexts
     batches: LabelledTexts
     objective: Objective
     settings: TrainingSettings
@@ -76,6 +78,7 @@ def run(job: FinetuneJob) -> RunFolder:
     lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     with closing(begun) as folder:
+        lesson = _with_stored_outputs(job, lesson)
         result = _train(folder, model, lesson, job)
         save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
         write_jsonl(folder.path / "history.jsonl", result.history)
@@ -146,13 +149,33 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
     return _Lesson(
         data=data,
         texts=texts,
+        encoded=encoded,
         batches=LabelledTexts(encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed),
-        objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
+        objective=_objective(job, data, teacher),
         settings=settings,
         metric=metric.name,
         cut=truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train"),
         notes=[f"train: {note}" for note in encoded.notes],
     )
+
+
+def _with_stored_outputs(job: FinetuneJob, lesson: _Lesson) -> _Lesson:
+    """The lesson; where the teacher's logits are to be kept, its batches bring them along and the teacher is gone."""
+    section, objective = job.finetune, lesson.objective
+    passes = planned_passes(lesson.settings, len(lesson.batches.plan))
+    kept = section.teacher_outputs == "disk" or (section.teacher_outputs == "auto" and passes > 1)
+    if not kept or not passes or not isinstance(objective, TaskDistillationObjective) or not objective.weights["soft"]:
+        return lesson
+    teacher, objective.teacher = objective.teacher, None
+    assert teacher is not None
+    lesson.batches.teacher = stored = classify_once(
+        teacher.to(training_device()),
+        lesson.encoded,
+        lesson.texts.pad_id,
+        batch_size=section.evaluate_batch_size,
+        precision=section.precision,
+    )
+    return dataclasses.replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
 
 
 def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:
