@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,12 +24,24 @@ class Masking:
     whole_word: bool = False
 
 
+class TeacherOutputs(Protocol):
+    """What a teacher said of every batch, found before training and kept."""
+
+    def of(self, key: BatchKey) -> dict[str, np.ndarray]:
+        """The arrays that the batch of ``key`` brings along, under names of their own."""
+        ...
+
+
 class MaskedBlocks:
     """Batches of corpus blocks, masked anew in every epoch as a function of seed, epoch and batch number.
 
     ``rows`` are the blocks this set consists of, so that training and validation share one file of blocks. Without
-    ``shuffle`` the order is fixed, and with it the masks: what validation needs.
+    ``shuffle`` the order is fixed, and with it the masks: what validation needs. With ``mask_draws`` only so many
+    epochs differ: later ones repeat their batches and masks in another order. ``teacher``, set to what is kept of one,
+    adds what it said of each batch.
     """
+
+    teacher: TeacherOutputs | None = None
 
     def __init__(
         self,
@@ -41,38 +54,44 @@ class MaskedBlocks:
         batch_size: int,
         seed: int,
         shuffle: bool = True,
+        mask_draws: int | None = None,
     ) -> None:
         self._blocks, self._rows, self._tokenizer, self._seed = blocks, rows, tokenizer, seed
-        self._share = masking.share
+        self._masking = masking
         self._weights = mask_weights(token_counts, tokenizer.special_ids, masking.smoothing)
         self._word_starts = tokenizer.word_starts() if masking.whole_word else None
         lengths = np.diff(blocks.offsets)[rows]
-        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle)
+        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle, draws=mask_draws)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
         """The batch of ``key``: input_ids with masks, attention_mask, labels, and token types where there are any."""
+        said = {} if self.teacher is None else self.teacher.of(key)
         batch = pad_rows(self._blocks, self._rows[key.rows], self._tokenizer.pad_id)
-        return mask_batch(
+        masked = mask_batch(
             batch,
             key.generator(self._seed),
             weights=self._weights,
             mask_id=self._tokenizer.mask_id,
             special_ids=self._tokenizer.special_ids,
-            fraction=self._share,
+            fraction=self._masking.share,
             word_starts=self._word_starts,
         )
+        return {**masked, **said}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides batches and masks besides the blocks and the number of draws, as plain values."""
+        return {
+            "rows": hashlib.sha256(np.asarray(self._rows, dtype=np.int64).tobytes()).hexdigest(),
+            "masking": asdict(self._masking),
+            "seed": self._seed,
+            "batch_size": self.plan.rows_per_batch,
+            "window": self.plan.window,
+            "shuffle": self.plan.shuffle,
+        }
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for (key,) in self.plan:
             yield self[key]
-
-
-class TeacherOutputs(Protocol):
-    """What a teacher said of every batch, found before training and kept."""
-
-    def of(self, key: BatchKey) -> dict[str, np.ndarray]:
-        """The arrays that the batch of ``key`` brings along, under names of their own."""
-        ...
 
 
 class LabelledTexts:
