@@ -163,18 +163,19 @@ def _with_stored_outputs(job: FinetuneJob, lesson: _Lesson) -> _Lesson:
     """The lesson; where the teacher's logits are to be kept, its batches bring them along and the teacher is gone."""
     section, objective = job.finetune, lesson.objective
     passes = planned_passes(lesson.settings, len(lesson.batches.plan))
-    kept = section.teacher_outputs == "disk" or (section.teacher_outputs == "auto" and passes > 1)
-    if not kept or not passes or not isinstance(objective, TaskDistillationObjective) or not objective.weights["soft"]:
+    wished = {"live": False, "disk": passes > 0, "auto": passes > 1}[section.teacher_outputs]
+    if not wished or not isinstance(objective, TaskDistillationObjective):
         return lesson
-    teacher, objective.teacher = objective.teacher, None
-    assert teacher is not None
-    lesson.batches.teacher = stored = classify_once(
-        teacher.to(training_device()),
+    if objective.teacher is None or not objective.weights["soft"]:
+        return lesson
+    stored = classify_once(
+        objective.teacher.to(training_device()),
         lesson.encoded,
         lesson.texts.pad_id,
         batch_size=section.evaluate_batch_size,
         precision=section.precision,
     )
+    lesson.batches.teacher, objective.teacher = stored, None
     return dataclasses.replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
 
 
