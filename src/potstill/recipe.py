@@ -173,6 +173,11 @@ class FinetuneSection(TrainingSection):
         0.5, description="Share of the teacher's outputs in the loss when there is a teacher."
     )
     temperature: float = Field(2.0, gt=0, description="T of the teacher's and the student's distributions there.")
+    teacher_outputs: Literal["auto", "live", "disk"] = Field(
+        "auto",
+        description="Run the teacher on every batch, or once on every row and keep its logits on disk; auto keeps them "
+        "where training passes over the rows more than once.",
+    )
     metric: str | None = Field(None, description="Primary metric, by which keep: best chooses; else the task's.")
 
 

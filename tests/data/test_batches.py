@@ -96,6 +96,37 @@ def test_draws_differ_between_batches_epochs_and_seeds() -> None:
     assert len({key.generator(seed).random() for key, seed in keys}) == 4
 
 
+def met(plan: BatchPlan, epoch: int) -> list[tuple[int, int, tuple[int, ...]]]:
+    plan.set_epoch(epoch)
+    return [(key.epoch, key.number, tuple(key.rows.tolist())) for (key,) in plan]
+
+
+@given(lengths_of_rows, st.integers(0, 99), st.integers(1, 3), st.integers(0, 9))
+def test_an_epoch_meets_the_batches_of_its_draw_in_some_order(
+    lengths: list[int], seed: int, draws: int, epoch: int
+) -> None:
+    plain, drawn = BatchPlan(lengths, 4, seed), BatchPlan(lengths, 4, seed, draws=draws)
+    assert sorted(met(drawn, epoch)) == sorted(met(plain, epoch % draws))
+    assert len(drawn) == len(plain)
+
+
+def test_the_first_round_of_draws_is_that_without_draws_and_later_ones_are_in_another_order() -> None:
+    lengths = np.arange(1, 102)
+    plain, drawn = BatchPlan(lengths, 4, 1), BatchPlan(lengths, 4, 1, draws=2)
+    assert [met(drawn, epoch) for epoch in (0, 1)] == [met(plain, epoch) for epoch in (0, 1)]
+    assert len({tuple(met(drawn, epoch)) for epoch in range(6)}) == 6
+    assert met(drawn, 4) == met(BatchPlan(lengths, 4, 1, draws=2), 4)
+
+
+def test_without_shuffling_draws_change_nothing() -> None:
+    assert met(BatchPlan([3] * 9, 2, 1, shuffle=False, draws=1), 5) == met(BatchPlan([3] * 9, 2, 1, shuffle=False), 0)
+
+
+def test_no_draws_at_all_are_refused() -> None:
+    with pytest.raises(DataError, match="number of draws"):
+        BatchPlan([3], 2, 1, draws=0)
+
+
 class KeyedRows:
     """A data set that answers a key with its rows, as training's batches do."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ from potstill.distil.losses import (
     kl_divergence,
     masked_lm_cross_entropy,
     squared_error,
+    top_k_kl_divergence,
+    top_k_log_probabilities,
 )
 
 LOG3 = math.log(3)
@@ -168,3 +171,98 @@ def test_masked_lm_cross_entropy_of_bfloat16_and_of_no_rows_is_float32() -> None
 def test_kl_does_not_change_when_all_logits_of_a_row_are_shifted() -> None:
     student, teacher = random_pair()
     torch.testing.assert_close(kl_divergence(student + 5, teacher - 3, 2.0), kl_divergence(student, teacher, 2.0))
+
+
+# KL over the k likeliest classes and the rest ------------------------------------------------------------------------
+
+
+def top_k_kl(student: Tensor, teacher: Tensor, k: int, temperature: float = 1.0) -> Tensor:
+    return top_k_kl_divergence(student, *top_k_log_probabilities(teacher, k, temperature), temperature)
+
+
+def test_top_k_of_a_softmax_equals_the_numbers_worked_by_hand() -> None:
+    # at T = 2 the logits 2 log (1, 5, 2) soften to (1/8, 5/8, 2/8); the last class is the tail
+    found = top_k_log_probabilities(2 * torch.tensor([[1.0, 5.0, 2.0]]).log(), 2, 2.0)
+    assert found.indices.tolist() == [[1, 2]]
+    torch.testing.assert_close(found.log_probabilities.exp(), torch.tensor([[5 / 8, 2 / 8]]))
+    torch.testing.assert_close(found.log_tail.exp(), torch.tensor([1 / 8]))
+
+
+def test_top_k_kl_equals_the_number_worked_by_hand() -> None:
+    # teacher (5/8, 2/8, 1/8) is 5/8 and the rest 3/8; student (1/4, 1/2, 1/4) is 1/4 and 3/4; factor 2²
+    teacher = 2 * torch.tensor([[5.0, 2.0, 1.0]]).log()
+    student = 2 * torch.tensor([[1.0, 2.0, 1.0]]).log()
+    expected = 4 * (5 / 8 * math.log((5 / 8) / (1 / 4)) + 3 / 8 * math.log((3 / 8) / (3 / 4)))
+    assert float(top_k_kl(student, teacher, 1, 2.0)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("k", [5, 9])
+def test_top_k_kl_over_the_whole_vocabulary_is_the_full_kl(k: int) -> None:
+    student, teacher = random_pair()
+    assert top_k_log_probabilities(teacher, k).log_tail.tolist() == [-math.inf] * 6
+    torch.testing.assert_close(top_k_kl(student, teacher, k, 2.0), kl_divergence(student, teacher, 2.0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), temperature=st.sampled_from([1.0, 2.0, 4.0]))
+def test_top_k_kl_grows_with_k_up_to_the_full_kl(seed: int, temperature: float) -> None:
+    student, teacher = random_pair(n=3, columns=12, seed=seed)
+    found = [float(top_k_kl(student, teacher, k, temperature)) for k in range(1, 13)]
+    assert found[0] >= 0
+    assert all(less <= more + 1e-4 for less, more in itertools.pairwise(found))
+    assert found[-1] == pytest.approx(float(kl_divergence(student, teacher, temperature)), abs=1e-4)
+
+
+def test_top_k_kl_loses_nothing_where_both_share_out_the_rest_in_the_same_way() -> None:
+    teacher = random_pair(n=4, columns=9)[0]
+    likeliest = torch.zeros_like(teacher).scatter(-1, teacher.topk(3, dim=-1).indices, 1.0)
+    student = teacher + likeliest * torch.randn(4, 9, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(top_k_kl(student, teacher, 3, 2.0), kl_divergence(student, teacher, 2.0))
+
+
+def test_top_k_kl_gradient_is_that_of_its_definition_and_of_finite_differences() -> None:
+    # with q the student's probabilities: T (q − p) on the classes kept, T q (1 − p_rest / q_rest) on the others
+    student, teacher = random_pair(n=3, columns=7)
+    student.requires_grad_()
+    indices, kept, tail = top_k_log_probabilities(teacher, 3, 2.0)
+    top_k_kl_divergence(student, indices, kept, tail, 2.0).backward()
+    q = torch.softmax(student.detach() / 2, dim=-1)
+    rest = 1 - q.gather(-1, indices).sum(dim=-1)
+    expected = (q * (1 - tail.exp() / rest).unsqueeze(-1)).scatter(-1, indices, q.gather(-1, indices) - kept.exp())
+    torch.testing.assert_close(student.grad, 2 * expected, atol=1e-5, rtol=1e-4)
+
+    def loss(logits: Tensor) -> Tensor:
+        return top_k_kl_divergence(logits, indices, kept, tail, 2.0)
+
+    # the arithmetic is float32 whatever comes in, hence the wide steps
+    assert torch.autograd.gradcheck(loss, student.detach().double().requires_grad_(), eps=1e-2, atol=1e-3, rtol=1e-3)
+
+
+def test_top_k_kl_of_what_float16_keeps_is_near_and_never_negative() -> None:
+    student, teacher = random_pair(n=50, columns=200)
+    indices, kept, tail = top_k_log_probabilities(teacher, 20, 2.0)
+    rounded = top_k_kl_divergence(student, indices, kept.half(), tail, 2.0)
+    torch.testing.assert_close(rounded, top_k_kl(student, teacher, 20, 2.0), rtol=1e-3, atol=0)
+    itself = top_k_kl_divergence(teacher, indices, kept.half(), tail, 2.0)
+    assert 0 <= float(itself) < 1e-3
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_top_k_kl_of_extreme_logits_is_finite_with_its_gradient(k: int) -> None:
+    largest = torch.finfo(torch.float16).max
+    student = torch.tensor([[largest, -largest, 0.0], [0.0, 0.0, 0.0], [-largest, largest, 1.0]], requires_grad=True)
+    teacher = torch.tensor([[-largest, largest, 0.0], [largest, -largest, 0.0], [-largest, largest, 1.0]])
+    found = top_k_kl(student, teacher, k, 2.0)
+    found.backward()
+    assert torch.isfinite(found)
+    assert student.grad is not None
+    assert torch.isfinite(student.grad).all()
+
+
+def test_top_k_kl_of_bfloat16_and_of_no_rows_is_float32() -> None:
+    student, teacher = (x.bfloat16() for x in random_pair())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = top_k_kl(student, teacher, 2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, top_k_kl(student.float(), teacher.float(), 2), atol=0, rtol=0)
+    assert float(top_k_kl(student[:0], teacher[:0], 2)) == 0.0

@@ -154,6 +154,16 @@ def test_distillation_is_the_stated_mixture(problem_type: ProblemType) -> None:
 
 
 @every_problem
+def test_logits_that_a_batch_brings_along_stand_for_the_teacher(problem_type: ProblemType) -> None:
+    student, batch = build_student(problem_type), build_batch(problem_type)
+    objective = TaskDistillationObjective(build_teacher(problem_type), problem_type, alpha=0.3)
+    expected = objective(student, batch)
+    brought = {**batch, "teacher_logits": logits_of(build_teacher(problem_type).eval(), batch, "token_type_ids")}
+    objective.teacher = None
+    torch.testing.assert_close(objective(student, brought), expected)
+
+
+@every_problem
 def test_a_share_of_zero_equals_no_teacher(problem_type: ProblemType) -> None:
     student, batch = build_student(problem_type), build_batch(problem_type)
     without = ClassificationObjective(problem_type)

@@ -61,7 +61,8 @@ def pairs(packed: bool) -> LabelledTexts:
 def distillation(packed: bool) -> tuple[PreTrainedModel, TaskDistillationObjective]:
     models = student(), teacher()
     if packed:
-        stage.switch_to_packing(models)
+        for model in models:
+            stage.switch_to_packing(model)
     return models[0], TaskDistillationObjective(models[1], SINGLE, alpha=0.5)
 
 
@@ -134,7 +135,7 @@ def test_a_model_that_cannot_be_packed_is_refused():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     unpackable = AutoModelForSequenceClassification.from_config(MPNetConfig(**SIZES, **sizes))
     with pytest.raises(ModelError, match="cannot run packed batches"):
-        stage.switch_to_packing([student(), unpackable])
+        stage.switch_to_packing(unpackable)
 
 
 @pytest.fixture

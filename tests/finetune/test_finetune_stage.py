@@ -99,8 +99,35 @@ def test_the_rows_of_every_kind_of_task_are_all_predicted(task, classifiers):
         assert set(run.metrics()[split]) >= {run.manifest["metric"]}
 
 
-def test_the_teacher_is_given_the_token_types_of_pairs_that_the_student_lacks(finetune, classifiers, monkeypatch):
-    """Pitfall 10: in the second distillation, both segments reach the teacher, and none reaches the student."""
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A cache folder that no other test has filled."""
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def teacher_rows(monkeypatch) -> list[int]:
+    """How many rows each call of a BERT classifier had; the students of these tests are DistilBERTs."""
+    forward, calls = BertForSequenceClassification.forward, []
+
+    @functools.wraps(forward)
+    def count(self: Any, *arguments: Any, **inputs: Any) -> Any:
+        calls.append(len(inputs["input_ids"]))
+        return forward(self, *arguments, **inputs)
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", count)
+    return calls
+
+
+@pytest.mark.parametrize(("outputs", "calls"), [("live", 12), ("disk", 20)])
+def test_the_teacher_is_given_the_token_types_of_pairs_that_the_student_lacks(
+    finetune, classifiers, own_cache, monkeypatch, outputs, calls
+):
+    """Pitfall 10: in the second distillation, both segments reach the teacher, and none reaches the student.
+
+    Live it runs on each of 2 · 6 training batches, for the disk once on 96 rows in batches of 5.
+    """
     teacher_forward, student_forward = (
         BertForSequenceClassification.forward,
         DistilBertForSequenceClassification.forward,
@@ -119,11 +146,87 @@ def test_the_teacher_is_given_the_token_types_of_pairs_that_the_student_lacks(fi
 
     monkeypatch.setattr(BertForSequenceClassification, "forward", watch_teacher)
     monkeypatch.setattr(DistilBertForSequenceClassification, "forward", watch_student)
-    run = finetune("pairs", teacher=classifiers["teacher-pairs"])
-    assert len(teacher_types) == run.history()[-1]["step"] == 12, "once for every training batch"
+    run = finetune("pairs", teacher=classifiers["teacher-pairs"], teacher_outputs=outputs)
+    assert len(teacher_types) == calls
+    assert run.history()[-1]["step"] == 12
     assert all(set(types.unique().tolist()) == {0, 1} for types in teacher_types)
     assert "input_ids" in student_inputs
     assert "token_type_ids" not in student_inputs
+
+
+def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(run.path / "model.safetensors")
+
+
+@pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
+def test_a_stored_teacher_teaches_what_a_live_one_does(finetune, classifiers, own_cache, task):
+    """The oracle is the live teacher. AdamW's epsilon is large: a small one turns rounding into steps of full size."""
+    teacher = classifiers[f"teacher-{task}"]
+    choices = {"teacher": teacher, "teacher_weight": 0.7, "epsilon": 1e-3}
+    live, disk = (finetune(task, out=kind, teacher_outputs=kind, **choices) for kind in ("live", "disk"))
+    losses = [[record["loss"] for record in run.history() if "loss" in record] for run in (live, disk)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(losses[0]) > 5
+    expected, found = weights_of(live), weights_of(disk)
+    assert expected.keys() == found.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
+
+
+def test_a_second_run_and_another_seed_do_not_run_the_teacher(finetune, classifiers, own_cache, teacher_rows):
+    first = finetune(teacher=classifiers["teacher-reviews"])
+    assert sum(teacher_rows) == 96, "once on every training row"
+    teacher_rows.clear()
+    again, other = (finetune(out=f"s{seed}", seed=seed, teacher=classifiers["teacher-reviews"]) for seed in (1, 2))
+    assert teacher_rows == []
+    assert (first.path / "model.safetensors").read_bytes() == (again.path / "model.safetensors").read_bytes()
+    assert other.manifest["seed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "kept"),
+    [
+        ({"epochs": 2}, True),
+        ({"epochs": 1}, False),
+        ({"max_steps": 6}, False),
+        ({"max_steps": 7}, True),
+        ({"epochs": 3, "teacher_outputs": "live"}, False),
+        ({"epochs": 1, "teacher_outputs": "disk"}, True),
+        ({"epochs": 0, "teacher_outputs": "disk"}, False),
+        ({"epochs": 2, "teacher_weight": 0.0}, False),
+    ],
+)
+def test_outputs_are_kept_where_they_are_met_more_than_once_or_asked_for(
+    finetune, classifiers, own_cache, section, kept
+):
+    run = finetune(teacher=classifiers["teacher-reviews"], **section)
+    assert bool(list(own_cache.glob("logits-*"))) == kept
+    assert any("the teacher's logits of 96 rows" in note for note in run.manifest["notes"]) == kept
+
+
+def test_another_length_of_the_texts_is_another_set_of_outputs(finetune, classifiers, own_cache, teacher_rows):
+    for max_length in (40, 12):
+        finetune(out=f"m{max_length}", teacher=classifiers["teacher-reviews"], max_length=max_length)
+    assert sum(teacher_rows) == 2 * 96
+    assert len(list(own_cache.glob("logits-*.json"))) == len(list(own_cache.glob("texts-*.json"))) == 2
+
+
+def test_the_training_rows_are_tokenised_once_for_all_seeds(finetune, own_cache, monkeypatch):
+    from potstill.data.tokens import TextTokenizer
+
+    encode, calls = TextTokenizer.encode_chunks, []
+
+    def count(self: Any, texts: Any, max_length: int) -> Any:
+        calls.append(len(texts))
+        return encode(self, texts, max_length)
+
+    monkeypatch.setattr(TextTokenizer, "encode_chunks", count)
+    runs = [finetune(out=f"s{seed}", seed=seed) for seed in (1, 2)]
+    assert calls.count(96) == 1, "the other calls are predictions of 12 rows"
+    notes = [[note for note in run.manifest["notes"] if note.startswith("train: ")] for run in runs]
+    assert notes[0] == notes[1]
+    assert "tokens of 96 texts kept in the cache folder as texts-" in notes[0][0]
 
 
 def test_a_teacher_of_the_whole_weight_is_what_is_learnt(finetune, classifiers):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
-from potstill.training.arguments import planned_steps, training_arguments
+from potstill.training.arguments import planned_passes, planned_steps, training_arguments
 
 
 @settings(deadline=None)
@@ -27,6 +27,15 @@ def test_steps_are_groups_of_batches_counted_one_by_one(
         patch.setenv("WORLD_SIZE", str(processes))
         assert planned_steps(rig.settings(epochs=epochs, accumulation=accumulation), n_batches) == epochs * groups
         assert planned_steps(rig.settings(epochs=epochs, max_steps=7), n_batches) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [({"epochs": 2.5}, 2.6), ({"epochs": 0}, 0), ({"max_steps": 15}, 3), ({"max_steps": 2, "accumulation": 3}, 1)],
+)
+def test_passes_are_steps_over_those_of_an_epoch(rig: Any, changes: dict[str, Any], passes: float):
+    # five batches are five steps, or two of three batches at most; half of five steps is three
+    assert planned_passes(rig.settings(**changes), 5) == pytest.approx(passes)
 
 
 def test_settings_are_told_to_transformers(rig: Any, tmp_path: Path):

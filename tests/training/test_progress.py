@@ -11,7 +11,7 @@ import pytest
 from transformers import TrainerControl
 
 from potstill.training import progress
-from potstill.training.progress import ProgressReport
+from potstill.training.progress import ProgressReport, counted
 
 LOGS = {"loss": 1.23456, "loss_mlm": 1.0, "grad_norm": 9.0, "tokens_per_s": 12345.6, "elapsed_s": 3.0}
 
@@ -96,3 +96,20 @@ def test_an_error_gives_the_cursor_back(rig: Any, tmp_path: Any, terminal: Any):
     shown = terminal.getvalue()
     assert HIDE in shown
     assert shown.rindex(SHOW) > shown.rindex(HIDE)
+
+
+def test_other_work_tells_its_batches_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]):
+    given = []
+    for item in counted("abcdefgh", 8, "teacher"):
+        given.append(item)
+        clock[0] += 11.0
+    assert "".join(given) == "abcdefgh"
+    assert capsys.readouterr().err.splitlines() == ["teacher: 3/8 batches", "teacher: 6/8 batches"]
+
+
+def test_other_work_has_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(counted(range(3), 3, "teacher")) == [0, 1, 2]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "teacher" in shown.err

@@ -157,6 +157,7 @@ def _show(run: Any, *, as_json: bool) -> None:
         )
     for split, metrics in run.metrics().items():
         print_rows(f"{split}", [{"metric": name, "value": value} for name, value in metrics.items()])
-    for note in (manifest.get("data") or manifest.get("corpus") or {}).get("notes", []):
+    of_the_data = (manifest.get("data") or manifest.get("corpus") or {}).get("notes", [])
+    for note in (*of_the_data, *manifest.get("notes", [])):
         tell(f"note: {note}")
     tell(f"the run is in {run.path}")

@@ -69,6 +69,8 @@ def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
 class BatchKey:
     """One batch of a plan: which rows, and the two numbers that seed whatever is drawn for it.
 
+    ``epoch`` is the one the batch was planned for, which a plan of few draws repeats.
+
     Two keys are equal when epoch and number are; ``rows`` follow from those and the plan.
     """
 
@@ -87,6 +89,9 @@ class BatchPlan:
     Iterating yields one-element lists ``[BatchKey]``: the data set receives one key and returns one ready batch.
     ``batch_size`` is therefore 1, the length of those lists: accelerate compares the two when it deals batches out to
     processes. A batch has ``rows_per_batch`` rows. Lengths are in tokens; ``len`` is the same in each epoch.
+
+    With ``draws``, only so many epochs differ: epoch e meets the batches of epoch e mod ``draws``, under the same keys,
+    so that what is drawn for them is the same too. From the second round on their order is the epoch's own.
     """
 
     batch_size = 1
@@ -99,12 +104,16 @@ class BatchPlan:
         seed: int,
         shuffle: bool = True,
         window: int = 50,
+        draws: int | None = None,
     ) -> None:
+        if draws is not None and draws < 1:
+            raise DataError("the number of draws must be positive", found=draws)
         self.lengths = np.asarray(lengths)
         self.rows_per_batch = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.window = window
+        self.draws = draws
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -113,22 +122,30 @@ class BatchPlan:
 
     def batches(self) -> list[np.ndarray]:
         """The rows of each batch of the current epoch."""
-        return plan_batches(
+        return [key.rows for key in self.keys(self.epoch)]
+
+    def keys(self, epoch: int) -> list[BatchKey]:
+        """The batches of ``epoch`` in the order in which it meets them; in the first round, that of their numbers."""
+        draw = epoch if self.draws is None else epoch % self.draws
+        planned = plan_batches(
             self.lengths,
             batch_size=self.rows_per_batch,
             seed=self.seed,
-            epoch=self.epoch,
+            epoch=draw,
             window=self.window,
             shuffle=self.shuffle,
         )
+        keys = [BatchKey(draw, number, rows) for number, rows in enumerate(planned)]
+        if draw == epoch or not self.shuffle:
+            return keys
+        return [keys[i] for i in np.random.default_rng([self.seed, epoch]).permutation(len(keys))]
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.rows_per_batch)
 
     def __iter__(self) -> Iterator[list[BatchKey]]:
-        epoch = self.epoch
-        for number, rows in enumerate(self.batches()):
-            yield [BatchKey(epoch, number, rows)]
+        for key in self.keys(self.epoch):
+            yield [key]
 
 
 def pad_rows(

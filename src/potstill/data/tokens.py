@@ -1,4 +1,4 @@
-"""Texts to token ids: in memory as flat arrays, or as memory-mapped blocks of a whole corpus. No transformers.
+"""Texts to token ids as flat arrays. No transformers.
 
 The folder conventions are those of Hugging Face: ``tokenizer.json`` holds the tokenizer, ``tokenizer_config.json`` and
 ``special_tokens_map.json`` name its special tokens.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from potstill.data.block_files import BlockFiles, Blocks, PackedBlocks
-from potstill.data.cache import cache_folder, read_json
-from potstill.errors import DataError, ModelError, StorageError
+from potstill.data.cache import read_json
+from potstill.errors import DataError, ModelError
 from potstill.records import Text
 
 _ROLES = {
@@ -126,30 +125,30 @@ class TextTokenizer:
             fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         )
 
-    def encode(self, texts: Sequence[Text], max_length: int) -> EncodedTexts:
+    def encode(self, texts: Iterable[Text], max_length: int) -> EncodedTexts:
         """The texts or pairs as token ids with special tokens, none longer than ``max_length``, unpadded.
 
         Single texts are cut at their end; of a pair, tokens are taken from whichever text is longer. How long each was
         and which were cut is kept. Raises DataError for a row that is neither a text nor a pair of texts.
         """
+        return _joined(list(self.encode_chunks(texts, max_length)), self.uses_token_types)
+
+    def encode_chunks(self, texts: Iterable[Text], max_length: int) -> Iterator[EncodedTexts]:
+        """What ``encode`` gives, a bounded number of texts at a time, in their order."""
         limit = self._room(max_length)
         single = self.backend.num_special_tokens_to_add(False)
         prefix = self.backend.encode("a").special_tokens_mask.index(0)
         tail = single - prefix
         shortening = Tokenizer.from_str(self.backend.to_str())
         shortening.enable_truncation(limit, strategy="longest_first")
-        parts: list[tuple[Any, ...]] = []
-        first = 0
-        for chunk in _chunks(texts):
-            _check_texts(chunk, first)
-            first += len(chunk)
+        for chunk in checked_chunks(texts):
             encodings = self.backend.encode_batch_fast(chunk)
             n_tokens = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
             pairs = [i for i in np.flatnonzero(n_tokens > limit) if not isinstance(chunk[i], str)]
             for i, shortened in zip(pairs, shortening.encode_batch_fast([chunk[i] for i in pairs]), strict=True):
                 encodings[i] = shortened
-            parts.append((*_flatten(encodings, limit, tail, self.uses_token_types), n_tokens))
-        return _assemble(parts, limit, self.uses_token_types)
+            ids, lengths, types = _flatten(encodings, limit, tail, self.uses_token_types)
+            yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
 
     def word_starts(self) -> np.ndarray:
         """``(vocab,)`` bool: true where a token begins a word, read from the vocabulary's own marks.
@@ -177,7 +176,8 @@ class EncodedTexts:
 
     input_ids: ``(sum of lengths,)`` int32; offsets: ``(n + 1,)`` int64, row i lies between its i-th and next entry;
     token_types: int8 beside input_ids, None where the tokenizer has none; n_tokens: ``(n,)`` int32, before truncation,
-    special tokens included; truncated: ``(n,)`` bool.
+    special tokens included; truncated: ``(n,)`` bool. Where they are kept on disk, fingerprint: of texts, tokenizer and
+    maximum length together; notes: in words, where and how large.
     """
 
     input_ids: np.ndarray
@@ -185,6 +185,8 @@ class EncodedTexts:
     token_types: np.ndarray | None
     n_tokens: np.ndarray
     truncated: np.ndarray
+    fingerprint: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -199,84 +201,15 @@ class EncodedTexts:
         return self.input_ids[self.offsets[i] : self.offsets[i + 1]]
 
 
-def build_blocks(
-    texts: Iterable[str],
-    tokenizer: TextTokenizer,
-    block_length: int,
-    cache_dir: str | Path | None = None,
-    *,
-    key: str,
-) -> Blocks:
-    """The corpus packed into blocks, built once in the cache folder and re-opened when asked for again.
+def checked_chunks(texts: Iterable[Any], *, pairs: bool = True) -> Iterator[list[Any]]:
+    """The texts in lists, each bounded in number and in characters (or one text alone, where it is longer).
 
-    Texts are laid end to end with [SEP] between them and cut every ``block_length`` - 2 tokens; each piece is wrapped
-    in [CLS] … [SEP], and a separator on the rim of a piece is left out. The last piece is kept however short.
-    key: identity of the corpus, such as its fingerprint; tokenizer and block length are added to it here.
-    Memory stays bounded. Raises DataError for a corpus without a single token, StorageError when the disk does not take
-    the files; nothing half-written is ever opened.
+    Raises DataError for what is not a text, or with ``pairs`` a pair of texts.
     """
-    if not 8 <= block_length <= tokenizer.max_length:
-        raise DataError(
-            "the block length is out of range", found=block_length, allowed=f"8 to {tokenizer.max_length} tokens"
-        )
-    fingerprint = hashlib.sha256(f"{tokenizer.fingerprint}\n{key}\n{block_length}\n".encode()).hexdigest()
-    files = BlockFiles(cache_folder(cache_dir), fingerprint)
-    found = files.open(block_length, tokenizer.uses_token_types)
-    if found is not None:
-        return found
-    try:
-        files.write(_stream_blocks(texts, tokenizer, block_length), tokenizer.vocab_size)
-    except OSError as error:
-        raise StorageError(
-            f"the blocks of the corpus could not be written to {files.folder}: {error.strerror or error}",
-            do="free some space or choose another cache folder",
-        ) from error
-    built = files.open(block_length, tokenizer.uses_token_types)
-    if built is None:
-        raise StorageError(f"the blocks just written to {files.folder} cannot be read back", do="check the disk")
-    return built
-
-
-def _stream_blocks(texts: Iterable[str], tokenizer: TextTokenizer, block_length: int) -> Iterator[PackedBlocks]:
-    """Blocks in the order of the corpus, a chunk of texts at a time."""
-    content = block_length - 2
-    separator = np.array([tokenizer.sep_id], dtype=np.int32)
-    pending: list[np.ndarray] = []
-    started, first = False, 0
-    for chunk in _chunks(texts):
-        _check_texts(chunk, first, pairs=False)
-        first += len(chunk)
-        encodings = tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
-        filled = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings if len(encoding)]
-        for ids in filled:
-            pending += [separator, ids] if started else [ids]
-            started = True
-        stream = np.concatenate(pending) if pending else np.empty(0, dtype=np.int32)
-        whole = len(stream) // content * content
-        pending = [stream[whole:]]
-        wrapped = _wrap(stream[:whole].reshape(-1, content), tokenizer)
-        yield PackedBlocks(*wrapped, n_texts=len(filled), n_empty=len(chunk) - len(filled))
-    rest = np.concatenate(pending) if pending else np.empty(0, dtype=np.int32)
-    if len(rest):
-        yield PackedBlocks(*_wrap(rest[None, :], tokenizer), n_texts=0, n_empty=0)
-
-
-def _wrap(pieces: np.ndarray, tokenizer: TextTokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Pieces ``(n, content)`` as blocks laid end to end, and the blocks' lengths; separators on the rims left out."""
-    blocks = np.pad(pieces, ((0, 0), (1, 1)))
-    blocks[:, 0], blocks[:, -1] = tokenizer.cls_id, tokenizer.sep_id
-    kept = np.ones(blocks.shape, dtype=bool)
-    if pieces.shape[1] > 1:
-        kept[:, 1] = pieces[:, 0] != tokenizer.sep_id
-        kept[:, -2] = pieces[:, -1] != tokenizer.sep_id
-    return blocks[kept], kept.sum(axis=1, dtype=np.int64)
-
-
-def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
-    """The texts in lists, each bounded in number and in characters (or one text alone, where it is longer)."""
     chunk: list[Any] = []
     characters = 0
-    for text in texts:
+    for number, text in enumerate(texts):
+        _require_text(text, number, pairs)
         chunk.append(text)
         characters += len(text) if isinstance(text, str) else _DEFAULT_MAX_LENGTH
         if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
@@ -286,18 +219,15 @@ def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _check_texts(chunk: list[Any], first: int, pairs: bool = True) -> None:
-    for number, text in enumerate(chunk, start=first):
-        if isinstance(text, str):
-            continue
-        if not pairs or not (
-            isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
-        ):
-            raise DataError(
-                f"row {number} is not text",
-                found=repr(text)[:80],
-                allowed="a text, or a pair of texts" if pairs else "a text",
-            )
+def _require_text(text: Any, number: int, pairs: bool) -> None:
+    if isinstance(text, str):
+        return
+    if not pairs or not (isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)):
+        raise DataError(
+            f"row {number} is not text",
+            found=repr(text)[:80],
+            allowed="a text, or a pair of texts" if pairs else "a text",
+        )
 
 
 def _flatten(
@@ -319,20 +249,25 @@ def _flatten(
     return flat, lengths, flat_types
 
 
-def _assemble(parts: list[tuple[Any, ...]], limit: int, with_types: bool) -> EncodedTexts:
-    """One EncodedTexts of the chunks' (ids, lengths, types, n_tokens)."""
+def _joined(chunks: list[EncodedTexts], with_types: bool) -> EncodedTexts:
+    """The chunks end to end, none of them copied where there is one."""
+    if len(chunks) == 1:
+        return chunks[0]
 
-    def joined(column: int, dtype: type) -> np.ndarray:
-        return np.concatenate([np.empty(0, dtype=dtype), *(part[column] for part in parts)])
+    def joined(name: str, dtype: type) -> np.ndarray:
+        return np.concatenate([np.empty(0, dtype=dtype), *(getattr(chunk, name) for chunk in chunks)])
 
-    n_tokens = joined(3, np.int32)
     return EncodedTexts(
-        input_ids=joined(0, np.int32),
-        offsets=np.concatenate([[0], np.cumsum(joined(1, np.int64))]).astype(np.int64),
-        token_types=joined(2, np.int8) if with_types else None,
-        n_tokens=n_tokens,
-        truncated=n_tokens > limit,
+        input_ids=joined("input_ids", np.int32),
+        offsets=_offsets(joined("lengths", np.int64)),
+        token_types=joined("token_types", np.int8) if with_types else None,
+        n_tokens=joined("n_tokens", np.int32),
+        truncated=joined("truncated", np.bool_),
     )
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def _special_id(backend: Tokenizer, role: str, spelling: Any) -> int:

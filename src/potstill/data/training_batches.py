@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,12 +24,24 @@ class Masking:
     whole_word: bool = False
 
 
+class TeacherOutputs(Protocol):
+    """What a teacher said of every batch, found before training and kept."""
+
+    def of(self, key: BatchKey) -> dict[str, np.ndarray]:
+        """The arrays that the batch of ``key`` brings along, under names of their own."""
+        ...
+
+
 class MaskedBlocks:
     """Batches of corpus blocks, masked anew in every epoch as a function of seed, epoch and batch number.
 
     ``rows`` are the blocks this set consists of, so that training and validation share one file of blocks. Without
-    ``shuffle`` the order is fixed, and with it the masks: what validation needs.
+    ``shuffle`` the order is fixed, and with it the masks: what validation needs. With ``mask_draws`` only so many
+    epochs differ: later ones repeat their batches and masks in another order. ``teacher``, set to what is kept of one,
+    adds what it said of each batch.
     """
+
+    teacher: TeacherOutputs | None = None
 
     def __init__(
         self,
@@ -40,26 +54,40 @@ class MaskedBlocks:
         batch_size: int,
         seed: int,
         shuffle: bool = True,
+        mask_draws: int | None = None,
     ) -> None:
         self._blocks, self._rows, self._tokenizer, self._seed = blocks, rows, tokenizer, seed
-        self._share = masking.share
+        self._masking = masking
         self._weights = mask_weights(token_counts, tokenizer.special_ids, masking.smoothing)
         self._word_starts = tokenizer.word_starts() if masking.whole_word else None
         lengths = np.diff(blocks.offsets)[rows]
-        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle)
+        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle, draws=mask_draws)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
         """The batch of ``key``: input_ids with masks, attention_mask, labels, and token types where there are any."""
+        said = {} if self.teacher is None else self.teacher.of(key)
         batch = pad_rows(self._blocks, self._rows[key.rows], self._tokenizer.pad_id)
-        return mask_batch(
+        masked = mask_batch(
             batch,
             key.generator(self._seed),
             weights=self._weights,
             mask_id=self._tokenizer.mask_id,
             special_ids=self._tokenizer.special_ids,
-            fraction=self._share,
+            fraction=self._masking.share,
             word_starts=self._word_starts,
         )
+        return {**masked, **said}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides batches and masks besides the blocks and the number of draws, as plain values."""
+        return {
+            "rows": hashlib.sha256(np.asarray(self._rows, dtype=np.int64).tobytes()).hexdigest(),
+            "masking": asdict(self._masking),
+            "seed": self._seed,
+            "batch_size": self.plan.rows_per_batch,
+            "window": self.plan.window,
+            "shuffle": self.plan.shuffle,
+        }
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for (key,) in self.plan:
@@ -67,7 +95,12 @@ class MaskedBlocks:
 
 
 class LabelledTexts:
-    """Batches of encoded texts with ``labels`` in the shape and type of the targets; the same rows packed or padded."""
+    """Batches of encoded texts with ``labels`` in the shape and type of the targets; the same rows padded or packed.
+
+    ``teacher``, set to what is kept of one, adds what it said of each batch.
+    """
+
+    teacher: TeacherOutputs | None = None
 
     def __init__(
         self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int, packed: bool = False
@@ -77,9 +110,10 @@ class LabelledTexts:
         self.plan = BatchPlan(np.diff(encoded.offsets), batch_size, seed)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
-        """The batch of ``key``: what ``pad_rows`` or ``pack_rows`` gives, and labels."""
+        """The batch of ``key``: what ``pad_rows`` or ``pack_rows`` gives, labels, and what the teacher said."""
         rows = pack_rows(self._encoded, key.rows) if self.packed else pad_rows(self._encoded, key.rows, self._pad_id)
-        return {**rows, "labels": self._targets[key.rows]}
+        said = {} if self.teacher is None else self.teacher.of(key)
+        return {**rows, "labels": self._targets[key.rows], **said}
 
 
 def hold_out(n_rows: int, share: float, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

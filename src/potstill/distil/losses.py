@@ -8,7 +8,7 @@ The teacher's side is expected without gradient; none is cut off here.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,3 +70,49 @@ def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     2020, eq. 8), and the one output of a regression.
     """
     return (student.float() - teacher.float()).square().mean(dim=-1).sum()
+
+
+class TopK(NamedTuple):
+    """A softened distribution by its k likeliest classes, which is what can be kept of one on disk.
+
+    indices: ``(n, k)`` int64, likeliest first. log_probabilities: ``(n, k)`` float32, of softmax(logits/T). log_tail:
+    ``(n,)`` float32, the log of the probability that all other classes have together; −∞ where k are all of them.
+    """
+
+    indices: Tensor
+    log_probabilities: Tensor
+    log_tail: Tensor
+
+
+def top_k_log_probabilities(logits: Tensor, k: int, temperature: float = 1.0) -> TopK:
+    """The k likeliest of ``(n, classes)`` logits at temperature T; k above the number of classes takes them all."""
+    log_probabilities = torch.log_softmax(logits.float() / temperature, dim=-1)
+    top = log_probabilities.topk(min(k, logits.shape[-1]), dim=-1)
+    return TopK(top.indices, top.values, _log_of_the_others(log_probabilities, top.indices))
+
+
+def top_k_kl_divergence(
+    student_logits: Tensor, indices: Tensor, log_probabilities: Tensor, log_tail: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """``T² · Σ_rows KL(teacher ‖ student)`` in nats over k + 1 outcomes: the k classes kept, and "any other".
+
+    ``student_logits`` are ``(n, classes)``, the other three what ``TopK`` says of the teacher at the same temperature.
+    Merging outcomes only loses information: this is a lower bound of ``kl_divergence`` over all classes (the
+    data-processing inequality; Cover & Thomas 2006, §2.8 and §4.4). It equals it where k covers the classes, and where
+    student and teacher share out the rest in the same way. The student is told how much the rest is worth, not how it
+    is shared out. What rounding on disk took from the teacher's mass is given back: its k + 1 probabilities are scaled
+    to add up to 1.
+    """
+    student = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+    approximation, reference = student.gather(-1, indices), log_probabilities.float()
+    if indices.shape[-1] < student.shape[-1]:
+        others = _log_of_the_others(student, indices)
+        approximation = torch.cat([approximation, others.unsqueeze(-1)], dim=-1)
+        reference = torch.cat([reference, log_tail.float().unsqueeze(-1)], dim=-1)
+    reference = torch.log_softmax(reference, dim=-1)
+    return temperature**2 * F.kl_div(approximation, reference, reduction="sum", log_target=True)
+
+
+def _log_of_the_others(log_probabilities: Tensor, indices: Tensor) -> Tensor:
+    """``(n,)``: the log of what the classes not in ``indices`` have together, added up and not subtracted from 1."""
+    return log_probabilities.scatter(-1, indices, float("-inf")).logsumexp(dim=-1)

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from potstill.data.corpora import Corpus, load_corpus
-from potstill.data.tokens import TextTokenizer, build_blocks
+from potstill.data.token_files import build_blocks
+from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.distil.objective import DistillationObjective
 from potstill.errors import ModelError, RecipeError

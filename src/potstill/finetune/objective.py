@@ -89,6 +89,7 @@ class TaskDistillationObjective(ClassificationObjective):
     """``(1 − α) · hard + α · soft``: learning a task from its labels and from a teacher fine-tuned on it.
 
     The teacher runs live on each batch, frozen, in evaluation mode, on the batch's device and with its own full inputs.
+    Once ``teacher`` is set to None, each batch has to bring its logits along, ``teacher_logits`` ``(n, k)``.
     This is the second distillation of Sanh et al. 2019, §3; the defaults are what its source uses on SQuAD.
 
     Raises ``RecipeError`` for α outside [0, 1] or a temperature not above 0, and ``ModelError`` for a teacher of
@@ -112,7 +113,7 @@ class TaskDistillationObjective(ClassificationObjective):
         _check_same_task(teacher, problem_type, label_names)
         self.temperature = temperature
         self.weights = {"hard": 1.0 - alpha, "soft": alpha}
-        self.teacher = teacher.requires_grad_(False).eval()
+        self.teacher: PreTrainedModel | None = teacher.requires_grad_(False).eval()
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of each weighted term over the examples: scalar float32 tensors, differentiable for the student."""
@@ -128,6 +129,8 @@ class TaskDistillationObjective(ClassificationObjective):
 
     @torch.no_grad()
     def _teacher_logits(self, batch: Batch) -> Tensor:
+        if self.teacher is None:
+            return batch["teacher_logits"]
         device = batch["input_ids"].device
         if self.teacher.device != device:
             self.teacher.to(device)

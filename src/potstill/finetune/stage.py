@@ -14,8 +14,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
-from potstill.data.tokens import TextTokenizer
+from potstill.data.token_files import encode_once
+from potstill.data.tokens import EncodedTexts, TextTokenizer
 from potstill.data.training_batches import LabelledTexts, truncated_sentence
+from potstill.distil.teacher_cache import classify_once
 from potstill.errors import ModelError
 from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
@@ -37,7 +39,7 @@ from potstill.models.teacher import (
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.runtime.torch_predictor import TorchPredictor
-from potstill.training.arguments import check_settings
+from potstill.training.arguments import check_settings, planned_passes
 from potstill.training.objective import Objective
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
@@ -46,15 +48,20 @@ from potstill.training.trainer import Validate, fit
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What the classifier learns from, and by which of the task's metrics its best epoch is known."""
+    """What the classifier learns from, and by which of the task's metrics its best epoch is known.
+
+    encoded: the training rows. cut: in words, the texts that were too long; notes: what is kept on disk for it.
+    """
 
     data: TaskData
     texts: TextTokenizer
+    encoded: EncodedTexts
     batches: LabelledTexts
     objective: Objective
     settings: TrainingSettings
     metric: str
-    notes: list[str]
+    cut: Sequence[str]
+    notes: Sequence[str]
 
 
 def run(job: FinetuneJob) -> RunFolder:
@@ -71,14 +78,14 @@ def run(job: FinetuneJob) -> RunFolder:
     model = _classifier(job, source, data)
     tokenizer = load_tokenizer(source)
     tokenizer.model_max_length = job.finetune.max_length
-    teacher = _teacher(job, tokenizer)
     if job.finetune.packing:
-        switch_to_packing([found for found in (model, teacher) if found])
-    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), teacher)
+        switch_to_packing(model)
+    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
     with closing(begun) as folder:
+        lesson = _with_stored_outputs(job, lesson)
         result = _train(folder, model, lesson, job)
         save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
         write_jsonl(folder.path / "history.jsonl", result.history)
@@ -109,9 +116,10 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "seed": job.seed,
         "data": {
             "fingerprint": data.fingerprint,
-            "notes": [*data.notes, *lesson.notes],
+            "notes": [*data.notes, *lesson.cut],
             "counts": {split: dataclasses.asdict(counts) for split, counts in data.counts.items()},
         },
+        "notes": list(lesson.notes),
         "label_names": list(data.task.label_names),
         "problem_type": data.task.problem_type,
         "metric": lesson.metric,
@@ -151,30 +159,33 @@ def _teacher(job: FinetuneJob, tokenizer: PreTrainedTokenizerFast) -> PreTrained
         return None
     source = resolve_model(job.teacher)
     check_same_vocabulary(load_tokenizer(source), tokenizer)
-    return open_classifier(source)
+    teacher = open_classifier(source)
+    if job.finetune.packing:
+        switch_to_packing(teacher)
+    return teacher
 
 
-def switch_to_packing(models: Sequence[PreTrainedModel]) -> None:
-    """Let ``models`` take packed batches; raises ``ModelError`` for one that cannot."""
-    for model in models:
-        split_classifier(model)
-        run_packed(model)
+def switch_to_packing(model: PreTrainedModel) -> None:
+    """Let a classifier take packed batches; raises ``ModelError`` for one that cannot."""
+    split_classifier(model)
+    run_packed(model)
 
 
 def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
     section, train, settings = job.finetune, data.splits["train"], _settings(job, data)
-    encoded = texts.encode(train.texts, section.max_length)
-    cut = truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train")
+    encoded = encode_once(train.texts, texts, section.max_length, key=f"train of {data.fingerprint}")
     return _Lesson(
         data=data,
         texts=texts,
+        encoded=encoded,
         batches=LabelledTexts(
             encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=section.packing
         ),
-        objective=_objective(job, data, teacher.to(training_device()) if teacher else None),
+        objective=_objective(job, data, teacher),
         settings=settings,
         metric=str(settings.metric),
-        notes=list(cut),
+        cut=truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train"),
+        notes=[f"train: {note}" for note in encoded.notes],
     )
 
 
@@ -187,6 +198,26 @@ def _settings(job: FinetuneJob, data: TaskData) -> TrainingSettings:
     )
     check_settings(settings)
     return settings
+
+
+def _with_stored_outputs(job: FinetuneJob, lesson: _Lesson) -> _Lesson:
+    """The lesson; where the teacher's logits are to be kept, its batches bring them along and the teacher is gone."""
+    section, objective = job.finetune, lesson.objective
+    passes = planned_passes(lesson.settings, len(lesson.batches.plan))
+    wished = {"live": False, "disk": passes > 0, "auto": passes > 1}[section.teacher_outputs]
+    if not wished or not isinstance(objective, TaskDistillationObjective):
+        return lesson
+    if objective.teacher is None or not objective.weights["soft"]:
+        return lesson
+    stored = classify_once(
+        objective.teacher.to(training_device()),
+        lesson.encoded,
+        lesson.texts.pad_id,
+        batch_size=section.evaluate_batch_size,
+        precision=section.precision,
+    )
+    lesson.batches.teacher, objective.teacher = stored, None
+    return dataclasses.replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
 
 
 def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel, set_seed
 
 from potstill.data.corpora import Corpus, load_corpus
-from potstill.data.tokens import TextTokenizer, build_blocks
+from potstill.data.token_files import build_blocks
+from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,23 +108,36 @@ class TorchPredictor:
         )
 
     def _logits(self, encoded: EncodedTexts) -> np.ndarray:
-        """``(n, k)`` float32, run longest first so that memory runs out at once or never."""
+        """``(n, k)`` float32."""
         logits = np.empty((len(encoded), len(self.label_names)), dtype=np.float32)
-        longest_first = np.argsort(-np.asarray(encoded.lengths, dtype=np.int64), kind="stable")
-        with _evaluating(self.model), torch.inference_mode():
-            for start in range(0, len(encoded), self.batch_size):
-                rows = longest_first[start : start + self.batch_size]
-                # Copying to the processor waits for the device, so the time taken is the time the work took.
-                logits[rows] = self._batch_logits(encoded, rows).float().cpu().numpy()
+        with evaluating(self.model):
+            for rows, found in classify_longest_first(self.model, encoded, self.tokenizer.pad_id, self.batch_size):
+                logits[rows] = found
         return logits
 
-    def _batch_logits(self, encoded: EncodedTexts, rows: np.ndarray) -> torch.Tensor:
-        padded = pad_rows(encoded, rows, self.tokenizer.pad_id)
-        # Padding to a round width may go past the last position of a model; what is cut off here is padding only.
-        width = self.model.config.max_position_embeddings
-        batch = {name: torch.from_numpy(array[:, :width]).to(self.model.device) for name, array in padded.items()}
-        logits: torch.Tensor = self.model(**select_inputs(self.model, batch)).logits
-        return logits
+
+@torch.inference_mode()
+def classify_longest_first(
+    model: PreTrainedModel, encoded: EncodedTexts, pad_id: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of rows and their logits ``(rows, k)`` float32, batch by batch until every row was run once.
+
+    Rows of like length share a batch; the longest come first, so that memory runs out at once or never. The model gets
+    its own full inputs on its own device, in the mode and the arithmetic it is found in.
+    """
+    longest_first = np.argsort(-encoded.lengths, kind="stable")
+    for start in range(0, len(encoded), batch_size):
+        rows = longest_first[start : start + batch_size]
+        # Copying to the processor waits for the device, so the time taken is the time the work took.
+        yield rows, _batch_logits(model, pad_rows(encoded, rows, pad_id)).float().cpu().numpy()
+
+
+def _batch_logits(model: PreTrainedModel, padded: Mapping[str, np.ndarray]) -> torch.Tensor:
+    # Padding to a round width may go past the last position of a model; what is cut off here is padding only.
+    width = model.config.max_position_embeddings
+    batch = {name: torch.from_numpy(array[:, :width]).to(model.device) for name, array in padded.items()}
+    logits: torch.Tensor = model(**select_inputs(model, batch)).logits
+    return logits
 
 
 def _checked_length(max_length: int | None, longest: int) -> int:
@@ -141,7 +154,8 @@ def _checked_length(max_length: int | None, longest: int) -> int:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode meanwhile; the model is left as it was found."""
     was_training = model.training
     model.eval()
     try:

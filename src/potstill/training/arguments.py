@@ -18,6 +18,11 @@ def planned_steps(settings: TrainingSettings, n_batches: int) -> int:
     return settings.max_steps or math.ceil(settings.epochs * _steps_per_epoch(settings, n_batches))
 
 
+def planned_passes(settings: TrainingSettings, n_batches: int) -> float:
+    """How often training meets every row, unless it stops early; 1 is one epoch."""
+    return planned_steps(settings, n_batches) / _steps_per_epoch(settings, n_batches)
+
+
 def _steps_per_epoch(settings: TrainingSettings, n_batches: int) -> int:
     """Every process, of which torchrun tells the number, takes its share of the batches."""
     batches = math.ceil(n_batches / int(os.environ.get("WORLD_SIZE", "1")))

@@ -1,17 +1,33 @@
-"""Progress of training on stderr: step, loss, tokens per second, time left."""
+"""Progress on stderr: of training its step, loss, tokens per second and time left; of other work what is done."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, track
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 QUIET_INTERVAL_S = 30.0
 """Seconds between two lines where stderr is not a terminal."""
+
+T = TypeVar("T")
+
+
+def counted(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """The ``items``, of which there are ``total``: a bar on a terminal, elsewhere a line now and then."""
+    if sys.stderr.isatty():
+        yield from track(items, description=title, total=total, console=_stderr())
+        return
+    last_line = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last_line >= QUIET_INTERVAL_S:
+            last_line = time.monotonic()
+            print(f"{title}: {number:,}/{total:,} batches", file=sys.stderr, flush=True)
 
 
 class ProgressReport(TrainerCallback):

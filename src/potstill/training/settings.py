@@ -14,6 +14,7 @@ from potstill.errors import RecipeError
 from potstill.training.arithmetic import cpu_gains_from_bf16
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,9 @@ def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if cpu_gains_from_bf16() else "fp32"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The arithmetic of training, for what runs beside it; raises as ``resolve_precision`` does."""
+    dtype = _HALVES.get(resolve_precision(precision))
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

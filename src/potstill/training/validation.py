@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from potstill.training.objective import Batch
-from potstill.training.settings import Precision, resolve_precision
+from potstill.training.settings import Precision, autocast
 
 Diagnostics = Callable[[nn.Module, Batch], Mapping[str, tuple[Tensor | float, Tensor | float]]]
 """``(model, batch)`` → by name, a sum and the number of units it was taken over."""
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def mean_diagnostics(
@@ -30,8 +28,7 @@ def mean_diagnostics(
     """The mean of each diagnostic over all units of all batches, in the arithmetic of training."""
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
-    dtype = _AUTOCAST.get(resolve_precision(precision))
-    with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+    with torch.no_grad(), autocast(device, precision):
         for batch in batches:
             tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
             for name, (total, count) in diagnostics(model, tensors).items():
