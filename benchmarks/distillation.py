@@ -1,0 +1,178 @@
+"""A distillation step by potstill beside the step of 2019 and the plain step that projects masked tokens alone.
+
+    python benchmarks/distillation.py [--rows 8] [--length 128] [--steps 8] [--repeats 5] [--small]
+
+Teacher of 12 layers and student of 6, 768 wide (``--small``: 6 and 3 layers, 384 wide), random weights and tokens. The
+arms compute the triple loss on the same tokens and update the student:
+
+- ``2019``: float32, logits of every token for teacher and student, KL over all attended tokens, as the description of
+  the original has it: masked selections of whole matrices, torch's own losses, AdamW, clipping at 5;
+- ``masked``: the same losses with KL and projection at the masked tokens alone, nothing else;
+- ``potstill-attended``, ``potstill``: ``DistillationObjective`` in potstill's trainer's parts, KL over attended and over
+  masked tokens.
+
+Each measurement is a process of its own, the arms take turns within a repeat, and a measurement is the median of its
+steps after two that are not timed. Printed: medians over the repeats of seconds and tokens per second, ratios within a
+repeat, and the largest resident memory of the process less what it held before its first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+
+from potstill.distil.objective import DistillationObjective
+from potstill.models.cpu_dropout import use_bulk_dropout
+from potstill.training.allocator import keep_freed_memory
+
+ARMS = ("2019", "masked", "potstill-attended", "potstill")
+VOCABULARY, MASKED, NOT_MASKED, TEMPERATURE = 30522, 0.15, -100, 2.0
+ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
+Batch = dict[str, Tensor]
+
+
+def main() -> None:
+    """Measure every arm in turn and print the table; with ``--arm``, measure one and print it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.arm:
+        print(json.dumps(measure(arguments)))
+        return
+    repeats = [{arm: in_own_process(arm, sys.argv[1:]) for arm in ARMS} for _ in range(arguments.repeats)]
+    tokens = arguments.rows * arguments.length
+    print(f"{arguments.rows} rows of {arguments.length} tokens, {arguments.repeats} repeats, small: {arguments.small}")
+    for arm in ARMS:
+        seconds, memory = (statistics.median(one[arm][figure] for one in repeats) for figure in ("step_s", "gib"))
+        ratios = ", ".join(
+            f"{statistics.median(one[peer]['step_s'] / one[arm]['step_s'] for one in repeats):.2f} × {peer}"
+            for peer in ARMS[:2]
+        )
+        print(f"{arm:18} {seconds:6.3f} s  {tokens / seconds:7,.0f} tokens/s  {memory:5.2f} GiB  {ratios}")
+
+
+def in_own_process(arm: str, options: list[str]) -> dict[str, float]:
+    """One measurement of ``arm``."""
+    command = [sys.executable, __file__, *options, f"--arm={arm}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a step, and the memory that steps needed."""
+    torch.manual_seed(0)
+    teacher, student = models(arguments.small)
+    batch = masked_batch(arguments.rows, arguments.length)
+    step = stepper(arguments.arm, teacher, student)
+    before = peak_gib()
+    times = []
+    for _ in range(arguments.steps + 2):
+        started = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - started)
+    return {"step_s": statistics.median(times[2:]), "gib": peak_gib() - before}
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def models(small: bool) -> tuple[BertForMaskedLM, DistilBertForMaskedLM]:
+    """Teacher, frozen and in evaluation mode, and student, in training mode."""
+    layers, width = (6, 384) if small else (12, 768)
+    sizes: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+    teacher = BertForMaskedLM(BertConfig(**sizes, num_attention_heads=12)).requires_grad_(False).eval()
+    config = DistilBertConfig(n_layers=layers // 2, dim=width, hidden_dim=4 * width, n_heads=12)
+    return teacher, DistilBertForMaskedLM(config).train()
+
+
+def masked_batch(rows: int, length: int) -> Batch:
+    """Random tokens without padding, 15% of them masked."""
+    ids = torch.randint(1000, VOCABULARY, (rows, length))
+    masked = torch.rand(rows, length) < MASKED
+    labels = torch.where(masked, ids, NOT_MASKED)
+    return {"input_ids": ids.masked_fill(masked, 103), "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch], None]:
+    """One update of the student, as a function of the batch."""
+    ours = arm.startswith("potstill")
+    if ours:
+        keep_freed_memory()
+        use_bulk_dropout(student)  # type: ignore[arg-type]
+    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-4, eps=1e-6, fused=ours)
+    loss = potstill_loss(arm, teacher) if ours else plain_loss(arm, teacher)
+
+    def step(batch: Batch) -> None:
+        loss(student, batch).backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def potstill_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
+    """The weighted mean of potstill's terms."""
+    positions = "attended" if arm == "potstill-attended" else "masked"
+    objective = DistillationObjective(teacher, ALPHAS, temperature=TEMPERATURE, kl_positions=positions)  # type: ignore[arg-type]
+
+    def loss(student: nn.Module, batch: Batch) -> Tensor:
+        counts = objective.counts(batch)
+        sums = objective(student, batch)
+        return torch.stack([ALPHAS[name] * total / counts[name] for name, total in sums.items()]).sum()
+
+    return loss
+
+
+def plain_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
+    """The triple loss in torch's own functions: over whole matrices of logits, or over their masked rows alone."""
+    everywhere = arm == "2019"
+
+    def loss(student: nn.Module, batch: Batch) -> Tensor:
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        masked = batch["labels"] != NOT_MASKED
+        chosen = batch["attention_mask"].bool() if everywhere else masked
+        states = student.distilbert(**inputs).last_hidden_state
+        with torch.no_grad():
+            taught = teacher.bert(**inputs).last_hidden_state
+            taught_logits = teacher.cls(taught if everywhere else taught[chosen])
+        transformed = F.gelu(student.vocab_transform(states if everywhere else states[chosen]))
+        logits = student.vocab_projector(student.vocab_layer_norm(transformed))
+        if everywhere:
+            mlm = F.cross_entropy(logits.view(-1, VOCABULARY), batch["labels"].view(-1))
+            selected = chosen.unsqueeze(-1).expand_as(logits)
+            logits, taught_logits = (
+                torch.masked_select(both, selected).view(-1, VOCABULARY) for both in (logits, taught_logits)
+            )
+        else:
+            mlm = F.cross_entropy(logits, batch["labels"][masked])
+        soft = F.log_softmax(logits / TEMPERATURE, dim=-1)
+        kl = F.kl_div(soft, F.softmax(taught_logits / TEMPERATURE, dim=-1), reduction="batchmean") * TEMPERATURE**2
+        flat, flat_taught = (hidden.reshape(-1, hidden.shape[-1]) for hidden in (states, taught))
+        cosine = F.cosine_embedding_loss(flat, flat_taught, flat.new_ones(len(flat)))
+        return ALPHAS["kl"] * kl + ALPHAS["mlm"] * mlm + ALPHAS["cosine"] * cosine
+
+    return loss
+
+
+if __name__ == "__main__":
+    main()
