@@ -432,3 +432,8 @@ def test_a_teacher_can_be_any_source_of_logits() -> None:
     expected = 4 * (p * (p.log() - torch.log_softmax(scene.decoder(scene.states) / 2, dim=-1))).sum()
     found = scene.fused(("kl",), teacher=source, temperature=2.0, chunk_rows=4)["kl"]
     torch.testing.assert_close(found, expected)
+
+
+def test_a_comparison_without_a_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match="no teacher to compare with: kl"):
+        Scene().fused(("mlm", "kl"), teacher=None)

@@ -163,8 +163,11 @@ class _Task:
 
     def _fill(self, rows: Tensor, terms: Mapping[str, float], memory: _Memory) -> None:
         self.student.fill(rows, memory.student[: len(rows)])
-        if self.teacher is not None and not OF_BOTH.isdisjoint(terms):
-            self.teacher.fill(rows, memory.teacher[: len(rows)])
+        if OF_BOTH.isdisjoint(terms):
+            return
+        if self.teacher is None:
+            raise ValueError(f"no teacher to compare with: {', '.join(sorted(OF_BOTH.intersection(terms)))}")
+        self.teacher.fill(rows, memory.teacher[: len(rows)])
 
     def _strips(self, rows: Tensor, memory: _Memory, *, with_gradient: bool) -> Iterator[Strip]:
         n_most = memory.spare.shape[1]
