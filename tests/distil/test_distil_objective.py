@@ -239,7 +239,10 @@ def test_vocabulary_is_projected_only_at_the_tokens_needed(
 ) -> None:
     for kl_positions, n_rows in (("attended", 28), ("masked", 4)):
         objective = DistillationObjective(teacher, ORIGINAL_WEIGHTS, kl_positions=kl_positions)
-        with recorded_calls(teacher.cls) as taught, recorded_calls(student.vocab_projector) as learnt:
+        with (
+            recorded_calls(teacher.cls.predictions.transform) as taught,
+            recorded_calls(student.vocab_transform) as learnt,
+        ):
             objective(student, batch)
         assert [args[0].shape[0] for args, _ in (*taught, *learnt)] == [n_rows, n_rows]
 
@@ -253,6 +256,23 @@ def test_a_batch_split_in_two_gives_the_same_sums(
     for name, total in objective(student, batch).items():
         torch.testing.assert_close(sum(objective(student, half)[name] for half in halves), total, atol=1e-4, rtol=1e-5)
         assert sum(objective.counts(half)[name] for half in halves) == objective.counts(batch)[name]
+
+
+@pytest.mark.parametrize("kl_positions", ["attended", "masked"])
+def test_batches_divided_by_the_units_of_their_step_add_up_to_the_gradient_of_one_batch(
+    teacher: BertForMaskedLM, student: DistilBertForMaskedLM, batch: dict[str, Tensor], kl_positions: Any
+) -> None:
+    # the share of masked tokens differs between the halves: no batch knows its weights before its step does
+    objective = DistillationObjective(teacher, ORIGINAL_WEIGHTS, kl_positions=kl_positions)
+    counts = objective.counts(batch)
+    found = []
+    for parts in ((slice(0, 4),), (slice(0, 1), slice(1, 4))):
+        student.zero_grad()
+        for rows in parts:
+            terms = objective(student, {name: tensor[rows] for name, tensor in batch.items()})
+            torch.stack([objective.weights[name] * terms[name] / counts[name] for name in terms]).sum().backward()
+        found.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-4)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_but_the_tokens(

@@ -15,18 +15,25 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    CamembertConfig,
     DistilBertConfig,
     ElectraConfig,
+    MPNetConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
+    XLMRobertaConfig,
 )
 
 SIZES = {"vocab_size": 60, "max_position_embeddings": 48}
 WIDE = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
+LIKE_ROBERTA = {**SIZES, **WIDE, "pad_token_id": 1, "type_vocab_size": 1}
 CONFIGS = {
     "bert": lambda **changes: BertConfig(**{**SIZES, **WIDE, **changes}),
-    "roberta": lambda **changes: RobertaConfig(**{**SIZES, **WIDE, "pad_token_id": 1, "type_vocab_size": 1, **changes}),
+    "roberta": lambda **changes: RobertaConfig(**{**LIKE_ROBERTA, **changes}),
+    "xlm-roberta": lambda **changes: XLMRobertaConfig(**{**LIKE_ROBERTA, **changes}),
+    "camembert": lambda **changes: CamembertConfig(**{**LIKE_ROBERTA, **changes}),
+    "mpnet": lambda **changes: MPNetConfig(**{**SIZES, **WIDE, **changes}),
     "electra": lambda **changes: ElectraConfig(**{**SIZES, **WIDE, "embedding_size": 16, **changes}),
     "distilbert": lambda **changes: DistilBertConfig(
         **{**SIZES, "dim": 32, "n_layers": 4, "n_heads": 4, "hidden_dim": 64, **changes}

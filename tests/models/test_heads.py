@@ -10,7 +10,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification
 from potstill.errors import ModelError
 from potstill.models.heads import split_classifier, split_masked_lm
 
-FAMILIES = ["bert", "distilbert", "roberta", "electra"]
+FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -35,6 +35,25 @@ def test_logits_of_chosen_positions_are_those_positions_of_all_logits(family, ti
         parts = split_masked_lm(model)
         logits = parts.project(parts.encode(padded_batch).last[chosen])
         torch.testing.assert_close(logits, model(**padded_batch).logits[chosen], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_decoder_is_the_models_own_last_linear_map(family, tiny_masked_lm):
+    model = tiny_masked_lm(family)
+    decoder = split_masked_lm(model).decoder
+    assert decoder is model.get_output_embeddings()
+    assert decoder.weight is model.get_input_embeddings().weight
+    assert decoder.bias is not None
+
+
+def test_a_head_that_does_not_end_in_a_linear_map_stays_whole(tiny_masked_lm, padded_batch):
+    model = tiny_masked_lm("electra")
+    model.generator_lm_head = nn.Sequential(model.generator_lm_head)
+    parts = split_masked_lm(model)
+    assert parts.decoder is None
+    with torch.inference_mode():
+        logits = parts.project(parts.encode(padded_batch).last)
+        torch.testing.assert_close(logits, model(**padded_batch).logits)
 
 
 def test_hidden_states_are_kept_only_when_asked_for(tiny_masked_lm, padded_batch):

@@ -55,7 +55,7 @@ def test_mean_and_gradient_equal_the_models_own_loss(config: PreTrainedConfig, b
 
 def test_vocabulary_is_projected_at_masked_positions_only(batch: dict[str, Tensor]) -> None:
     model, rows = build_model(CONFIGS["bert"]), []
-    model.cls.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
+    model.cls.predictions.transform.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
     MaskedLMObjective()(model, batch)
     assert rows == [3]
 

@@ -4,17 +4,20 @@ What all of them share: a row is one unit (a token or an example); the result is
 float32 (who calls divides by the number of units); rows to leave out, padding above all, are left out by the caller
 before the call, so there is no mask here to be computed and forgotten; arithmetic is float32 whatever comes in.
 The teacher's side is expected without gradient; none is cut off here.
+
+Where the logits are those of a vocabulary, ``models.vocabulary_losses`` computes the same in less time and memory; what
+is right is defined here.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Direction = Literal["forward", "reverse"]
+from potstill.models.logit_terms import Direction
 
 
 def kl_divergence(

@@ -12,15 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from potstill.distil.losses import (
-    Direction,
-    cosine_distance,
-    kl_divergence,
-    masked_lm_cross_entropy,
-    squared_error,
-)
+from potstill.distil.losses import Direction, cosine_distance, squared_error
 from potstill.errors import ModelError, RecipeError
 from potstill.models.heads import Encoded, MaskedLMParts, split_masked_lm
+from potstill.models.lazy_logits import LazyLogits, LogitSource
+from potstill.models.vocabulary_losses import vocabulary_losses
 from potstill.training.objective import Batch
 
 KLPositions = Literal["attended", "masked"]
@@ -35,6 +31,7 @@ _NOT_MASKED = -100
 _LOGIT_TERMS = frozenset({"kl", "logit_mse"})
 _MASKED_TERMS = frozenset({"mlm", "mlm_accuracy", "agreement"})
 _WATCHED = ("mlm", "mlm_accuracy", "agreement")
+_OF_BOTH_LOGITS = frozenset({"kl", "logit_mse", "agreement"})
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,11 @@ class _Positions:
     """Which of a batch's tokens count; ``n`` of them are attended.
 
     attended: ``(batch, length)`` bool, special tokens included, padding never.
-    masked: ``(n,)`` bool, the attended tokens that were masked.
     projected: ``(n,)`` bool, the attended tokens whose logits are wanted; every masked one is among them.
-    targets: ``(n_masked,)`` int64, what stood at the masked positions.
+    targets: ``(n_projected,)`` int64, what stood at those that are masked, and ``_NOT_MASKED`` at the others.
     """
 
     attended: Tensor
-    masked: Tensor
     projected: Tensor
     targets: Tensor
 
@@ -56,16 +51,16 @@ class _Positions:
     def of(cls, batch: Batch, *, project_all: bool) -> _Positions:
         attended = batch["attention_mask"].bool()
         labels = batch["labels"][attended]
-        masked = labels != _NOT_MASKED
-        return cls(attended, masked, torch.ones_like(masked) if project_all else masked, labels[masked])
+        projected = torch.ones_like(labels, dtype=torch.bool) if project_all else labels != _NOT_MASKED
+        return cls(attended, projected, labels[projected])
 
 
 @dataclass(frozen=True)
 class _Outputs:
-    """One model's outputs at those tokens; logits, the costly part, are computed when a term first asks for them."""
+    """One model's outputs at those tokens; what comes before its logits is computed when a term first asks for it."""
 
     encoded: Encoded
-    project: Callable[[Tensor], Tensor]
+    parts: MaskedLMParts
     positions: _Positions
 
     @cached_property
@@ -74,16 +69,9 @@ class _Outputs:
         return self.encoded.last[self.positions.attended]
 
     @cached_property
-    def logits(self) -> Tensor:
+    def logits(self) -> LazyLogits:
         """``(n_projected, vocabulary)``."""
-        return self.project(self.last[self.positions.projected])
-
-    @cached_property
-    def masked_logits(self) -> Tensor:
-        """``(n_masked, vocabulary)``."""
-        if self.positions.projected is self.positions.masked:
-            return self.logits
-        return self.logits[self.positions.masked[self.positions.projected]]
+        return LazyLogits(self.parts.transform(self.last[self.positions.projected]), self.parts.decoder)
 
     def layer(self, index: int) -> Tensor:
         """``(n, width)``: the attended tokens' states after layer ``index``; 0 is the embeddings' output."""
@@ -108,6 +96,11 @@ class _Observation:
     @cached_property
     def teacher(self) -> _Outputs:
         return self.observe_teacher()
+
+    @property
+    def teacher_logits(self) -> LogitSource:
+        """The teacher's side of the terms that compare logits."""
+        return self.teacher.logits
 
 
 class DistillationObjective:
@@ -159,14 +152,9 @@ class DistillationObjective:
         self.modules: nn.ModuleDict | None = _draw_projections(self.layer_pairs, widths, seed) if projected else None
         self._teacher_parts = split_masked_lm(teacher)
         self._student_parts: MaskedLMParts | None = None
-        self._compute: dict[str, Callable[[_Observation], Tensor]] = {
-            "kl": self._kl,
-            "mlm": _mlm,
+        self._of_states: dict[str, Callable[[_Observation], Tensor]] = {
             "cosine": _cosine,
-            "logit_mse": _logit_mse,
             "hidden_mse": self._hidden_mse,
-            "mlm_accuracy": _mlm_accuracy,
-            "agreement": _agreement,
         }
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -205,9 +193,26 @@ class DistillationObjective:
             return self._observe_teacher(batch, positions, with_layers)
 
         parts = self._split_student(model)
-        student = _Outputs(parts.encode(batch, hidden_states=with_layers), parts.project, positions)
-        observation = _Observation(student, observe_teacher, positions)
-        return {name: self._compute[name](observation) for name in names}
+        student = _Outputs(parts.encode(batch, hidden_states=with_layers), parts, positions)
+        seen = _Observation(student, observe_teacher, positions)
+        sums = self._of_logits(seen, [name for name in names if name not in self._of_states])
+        sums |= {name: compute(seen) for name, compute in self._of_states.items() if name in names}
+        return {name: sums[name] for name in names}
+
+    def _of_logits(self, seen: _Observation, names: Sequence[str]) -> dict[str, Tensor]:
+        """The terms of logits, all in one pass over the rows, each expected to get its share of this batch's loss."""
+        if not names:
+            return {}
+        n_masked, n_projected = int((seen.positions.targets != _NOT_MASKED).sum()), len(seen.positions.targets)
+        units = {name: max(n_masked if name in _MASKED_TERMS else n_projected, 1) for name in names}
+        return vocabulary_losses(
+            seen.student.logits,
+            {name: self.weights.get(name, 0.0) / units[name] for name in names},
+            targets=seen.positions.targets,
+            teacher=_teacher_logits(seen, names),
+            temperature=self.temperature,
+            direction=self.kl_direction,
+        )
 
     @torch.no_grad()
     def _observe_teacher(self, batch: Batch, positions: _Positions, with_layers: bool) -> _Outputs:
@@ -216,16 +221,12 @@ class DistillationObjective:
             self.teacher.to(device)
         self.teacher.eval()
         encoded = self._teacher_parts.encode(batch, hidden_states=with_layers)
-        return _Outputs(encoded, torch.no_grad()(self._teacher_parts.project), positions)
+        return _Outputs(encoded, self._teacher_parts, positions)
 
     def _split_student(self, model: nn.Module) -> MaskedLMParts:
         if self._student_parts is None or self._student_parts.model is not model:
             self._student_parts = split_masked_lm(model)
         return self._student_parts
-
-    def _kl(self, seen: _Observation) -> Tensor:
-        student, teacher = _alike("kl", seen.student.logits, seen.teacher.logits)
-        return kl_divergence(student, teacher, self.temperature, self.kl_direction)
 
     def _hidden_mse(self, seen: _Observation) -> Tensor:
         return torch.stack([self._pair_mse(seen, *pair) for pair in self.layer_pairs]).sum()
@@ -234,39 +235,33 @@ class DistillationObjective:
         student = seen.student.layer(student_layer)
         if self.modules is not None:
             student = self.modules[_projection_name(student_layer, teacher_layer)](student)
-        return squared_error(*_alike("hidden_mse", student, seen.teacher.layer(teacher_layer)))
-
-
-def _mlm(seen: _Observation) -> Tensor:
-    return masked_lm_cross_entropy(seen.student.masked_logits, seen.positions.targets)
+        taught = seen.teacher.layer(teacher_layer)
+        _require_alike("hidden_mse", student.shape[-1], taught.shape[-1])
+        return squared_error(student, taught)
 
 
 def _cosine(seen: _Observation) -> Tensor:
-    return cosine_distance(*_alike("cosine", seen.student.last, seen.teacher.last))
+    student, teacher = seen.student.last, seen.teacher.last
+    _require_alike("cosine", student.shape[-1], teacher.shape[-1])
+    return cosine_distance(student, teacher)
 
 
-def _logit_mse(seen: _Observation) -> Tensor:
-    return squared_error(*_alike("logit_mse", seen.student.logits, seen.teacher.logits))
+def _teacher_logits(seen: _Observation, names: Sequence[str]) -> LogitSource | None:
+    comparing = [name for name in names if name in _OF_BOTH_LOGITS]
+    if not comparing:
+        return None
+    _require_alike(comparing[0], seen.student.logits.vocabulary, seen.teacher_logits.vocabulary)
+    return seen.teacher_logits
 
 
-def _mlm_accuracy(seen: _Observation) -> Tensor:
-    return (seen.student.masked_logits.argmax(dim=-1) == seen.positions.targets).sum()
-
-
-def _agreement(seen: _Observation) -> Tensor:
-    student, teacher = _alike("agreement", seen.student.masked_logits, seen.teacher.masked_logits)
-    return (student.argmax(dim=-1) == teacher.argmax(dim=-1)).sum()
-
-
-def _alike(term: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    if student.shape != teacher.shape:
+def _require_alike(term: str, n_student: int, n_teacher: int) -> None:
+    if n_student != n_teacher:
         raise ModelError(
             f"the term {term} compares student and teacher column by column",
-            found=f"{student.shape[-1]} columns in the student",
-            allowed=f"{teacher.shape[-1]}, as in the teacher",
+            found=f"{n_student} columns in the student",
+            allowed=f"{n_teacher}, as in the teacher",
             do="share the vocabulary, and match hidden states of another width with hidden_mse",
         )
-    return student, teacher
 
 
 def _projection_name(student_layer: int, teacher_layer: int) -> str:

@@ -1,7 +1,7 @@
 """Models in two halves, encoder and head.
 
-Of a masked-language model, so that logits over the vocabulary are computed only where they are needed; of a classifier,
-so that its head reads the first tokens of texts that lie end to end.
+Of a masked-language model, the last linear map apart as well, so that logits over the vocabulary are computed only where
+they are needed; of a classifier, so that its head reads the first tokens of texts that lie end to end.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from potstill.data.batches import is_packed
 from potstill.errors import ModelError
 from potstill.models.packed_attention import encoder_inputs
 
-_PROJECTED_BY_ONE_MODULE = {
-    "bert": "cls",
-    "roberta": "lm_head",
-    "xlm-roberta": "lm_head",
-    "camembert": "lm_head",
-    "mpnet": "lm_head",
-}
+_ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,22 @@ class Encoded:
 
 @dataclass(frozen=True)
 class MaskedLMParts:
-    """The two halves of a masked-language model: ``project(encode(batch).last)`` are the whole model's logits.
+    """The parts of a masked-language model: ``project(encode(batch).last)`` are the whole model's logits.
 
-    Both halves are the model's own modules: gradients, the training flag and tied weights are the model's.
+    They are the model's own modules: gradients, the training flag and tied weights are the model's. ``decoder`` is the
+    last linear map, from states to the vocabulary, and ``transform`` what comes between encoder and decoder. Where the
+    head does not end in a linear map, ``decoder`` is None and ``transform`` the whole head.
     """
 
     model: PreTrainedModel
-    project: Callable[[Tensor], Tensor]
-    """Logits ``(…, vocabulary)`` of hidden states ``(…, hidden)``, for instance only those of the masked positions."""
+    transform: Callable[[Tensor], Tensor]
+    """States ``(…, width)`` that the decoder reads, of hidden states ``(…, hidden)``."""
+    decoder: nn.Linear | None
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Logits ``(…, vocabulary)`` of hidden states ``(…, hidden)``, for instance only of the masked positions."""
+        states = self.transform(hidden)
+        return states if self.decoder is None else self.decoder(states)
 
     def encode(self, batch: Mapping[str, Tensor], *, hidden_states: bool = False) -> Encoded:
         """Run the encoder on the tensors of ``batch`` that it takes; others, such as labels, are left aside."""
@@ -57,37 +60,49 @@ class MaskedLMParts:
 
 
 def split_masked_lm(model: PreTrainedModel) -> MaskedLMParts:
-    """Split ``model`` into encoder and projection.
+    """Split ``model`` into encoder, transform and decoder.
 
     BERT, DistilBERT, RoBERTa and their like are known. For another family the modules after the encoder are applied in
     their order, and the result is compared with the model's own logits on three tokens: ``ModelError`` if they differ.
     """
-    if model.config.model_type == "distilbert":
-        return MaskedLMParts(model, _distilbert_projection(model))
-    name = _PROJECTED_BY_ONE_MODULE.get(model.config.model_type)
-    if name is not None:
-        return MaskedLMParts(model, getattr(model, name))
-    parts = MaskedLMParts(model, _in_order(model))
+    family = model.config.model_type
+    if family == "bert":
+        return MaskedLMParts(model, model.cls.predictions.transform, model.cls.predictions.decoder)
+    if family == "distilbert":
+        return MaskedLMParts(model, _distilbert_transform(model), model.vocab_projector)
+    if family in _ROBERTA_LIKE:
+        return MaskedLMParts(model, _roberta_transform(model), model.lm_head.decoder)
+    parts = _in_order(model)
     _check_against_whole(parts)
     return parts
 
 
-def _distilbert_projection(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    def project(hidden: Tensor) -> Tensor:
-        transformed = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-        logits: Tensor = model.vocab_projector(transformed)
-        return logits
+def _distilbert_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    def transform(hidden: Tensor) -> Tensor:
+        states: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+        return states
 
-    return project
+    return transform
 
 
-def _in_order(model: PreTrainedModel) -> nn.Sequential:
+def _roberta_transform(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    head = model.lm_head
+
+    def transform(hidden: Tensor) -> Tensor:
+        states: Tensor = head.layer_norm(F.gelu(head.dense(hidden)))
+        return states
+
+    return transform
+
+
+def _in_order(model: PreTrainedModel) -> MaskedLMParts:
     after = [
         module
         for module in model.children()
         if module is not model.base_model and any(True for _ in module.parameters())
     ]
-    return nn.Sequential(*after)
+    decoder = after.pop() if after and isinstance(after[-1], nn.Linear) else None
+    return MaskedLMParts(model, nn.Sequential(*after), decoder)
 
 
 def _check_against_whole(parts: MaskedLMParts) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from potstill.models.heads import MaskedLMParts, split_masked_lm
+from potstill.models.lazy_logits import LazyLogits
+from potstill.models.vocabulary_losses import vocabulary_losses
 from potstill.training.objective import Batch
 
 _NOT_MASKED = -100
@@ -33,7 +34,7 @@ class MaskedLMObjective:
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The summed cross-entropy, a scalar float32; 0 where nothing is masked."""
-        return {"mlm": _cross_entropy(*self._predict(model, batch))}
+        return self._sum(model, batch, {"mlm": 1.0})
 
     @torch.no_grad()
     def diagnostics(self, model: nn.Module, batch: Batch) -> dict[str, tuple[float, float]]:
@@ -42,22 +43,17 @@ class MaskedLMObjective:
         ``mlm`` is the cross-entropy (its mean's exponential is the perplexity), ``mlm_accuracy`` how often the true
         token is the first choice. The caller sets the model's mode.
         """
-        logits, targets = self._predict(model, batch)
-        n_masked = float(len(targets))
-        right = (logits.argmax(dim=-1) == targets).sum()
-        return {"mlm": (float(_cross_entropy(logits, targets)), n_masked), "mlm_accuracy": (float(right), n_masked)}
+        n_masked = float(_masked(batch).sum())
+        sums = self._sum(model, batch, {"mlm": 1.0, "mlm_accuracy": 0.0})
+        return {name: (float(total), n_masked) for name, total in sums.items()}
 
-    def _predict(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits ``(n_masked, vocabulary)`` and the true tokens ``(n_masked,)``."""
+    def _sum(self, model: nn.Module, batch: Batch, wanted: Mapping[str, float]) -> dict[str, Tensor]:
         if self._parts is None or self._parts.model is not model:
             self._parts = split_masked_lm(model)
         masked = _masked(batch)
-        return self._parts.project(self._parts.encode(batch).last[masked]), batch["labels"][masked]
+        states = self._parts.transform(self._parts.encode(batch).last[masked])
+        return vocabulary_losses(LazyLogits(states, self._parts.decoder), wanted, targets=batch["labels"][masked])
 
 
 def _masked(batch: Batch) -> Tensor:
     return (batch["labels"] != _NOT_MASKED) & batch["attention_mask"].bool()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
