@@ -8,8 +8,8 @@ arms compute the triple loss on the same tokens and update the student:
 - ``2019``: float32, logits of every token for teacher and student, KL over all attended tokens, as the description of
   the original has it: masked selections of whole matrices, torch's own losses, AdamW, clipping at 5;
 - ``masked``: the same losses with KL and projection at the masked tokens alone, nothing else;
-- ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended and
-  over masked tokens.
+- ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended
+  and over masked tokens.
 
 Each measurement is a process of its own, the arms take turns within a repeat, and a measurement is the median of its
 steps after two that are not timed. Printed: medians over the repeats of seconds and tokens per second, ratios within a

@@ -134,6 +134,13 @@ class PretrainSection(TrainingSection):
     masking: MaskingSection = MaskingSection()
 
 
+class TeacherOutputsSection(Section):
+    """A teacher that runs once and is read from disk afterwards; for training of several passes over the corpus."""
+
+    mask_draws: Positive = Field(description="Draws of the masks, each kept on disk; epoch e repeats draw e mod this.")
+    top_k: Positive = Field(64, description="Likeliest tokens kept of each distribution; the others as one mass.")
+
+
 class DistilSection(TrainingSection):
     """The triple loss (Sanh et al. 2019) and its schedule: α_ce·T²·KL + α_mlm·MLM + α_cos·(1 − cos)."""
 
@@ -154,7 +161,17 @@ class DistilSection(TrainingSection):
     kl_positions: Literal["attended", "masked"] = Field(
         "masked", description="Tokens over which KL is taken: all but padding (the 2019 source), or the masked ones."
     )
+    teacher_outputs: TeacherOutputsSection | None = Field(
+        None, description="Run the teacher once for so many draws of the masks and learn from disk; live when absent."
+    )
     masking: MaskingSection = MaskingSection()
+
+    @model_validator(mode="after")
+    def _terms_can_be_stored(self) -> Self:
+        unstored = [name for name in ("alpha_logit_mse", "alpha_hidden_mse") if getattr(self, name)]
+        if self.teacher_outputs is not None and unstored:
+            raise ValueError(f"teacher_outputs keeps nothing that {' and '.join(unstored)} could be computed from")
+        return self
 
 
 class FinetuneSection(TrainingSection):

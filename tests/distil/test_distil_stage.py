@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, BertModel
 
-from potstill.distil import stage
+from potstill.distil import stage, teacher_draws
 from potstill.recipe import DistilJob
 from potstill.runs import RunFolder
 
@@ -183,3 +183,27 @@ def test_a_streamed_corpus_trains_to_the_same_bits_as_a_counted_one(distil):
     weights = [(run.path / "model.safetensors").read_bytes() for run in (counted, streamed)]
     assert weights[0] == weights[1]
     assert "streamed: texts are not counted ahead" in streamed.manifest["corpus"]["notes"]
+
+
+# -- a teacher that runs once -----------------------------------------------------------------------------------------
+
+
+def test_a_teacher_on_disk_teaches_what_a_live_one_does(distil):
+    # oracle: the same steps with the teacher live; all classes are kept, and within one pass no draw repeats
+    live = distil(out="live")
+    stored = distil(out="stored", distil={"teacher_outputs": {"mask_draws": 1, "top_k": 10_000}})
+    first, second = (load_file(run.path / "model.safetensors") for run in (live, stored))
+    assert all(torch.allclose(first[name], second[name], atol=2e-3) for name in first)
+    assert any("teacher's outputs for 1 draws" in note for note in stored.manifest["corpus"]["notes"])
+
+
+def test_a_teacher_on_disk_runs_no_second_time(distil, monkeypatch: pytest.MonkeyPatch):
+    stored = {"teacher_outputs": {"mask_draws": 2}, "max_steps": 12, "evaluate_steps": 12}
+    distil(out="first", distil=stored)
+    monkeypatch.setattr(teacher_draws, "_observe", lambda *_: pytest.fail("the teacher ran again"))
+    distil(out="second", distil={**stored, "learning_rate": 1e-4})
+
+
+def test_what_needs_more_of_the_teacher_than_is_stored_is_refused(distil):
+    with pytest.raises(ValueError, match="alpha_logit_mse"):
+        distil(distil={"teacher_outputs": {"mask_draws": 2}, "alpha_logit_mse": 1.0})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
 from potstill.data.batches import BatchKey
 from potstill.data.masking import IGNORED
@@ -20,7 +20,9 @@ from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import MaskedBlocks, Masking
 from potstill.distil import teacher_draws
 from potstill.distil.losses import kl_divergence, top_k_kl_divergence, top_k_log_probabilities
+from potstill.distil.objective import DistillationObjective
 from potstill.distil.teacher_draws import KeptOutputs, StoredDraws, draws_cost, store_draws
+from potstill.errors import ModelError
 
 Make = Callable[..., MaskedBlocks]
 KEPT = KeptOutputs(temperature=2.0, top_k=5, hidden=True, precision="fp32")
@@ -241,3 +243,51 @@ def test_the_sentence_tells_size_and_time(store, make: Make) -> None:
     first.teacher_s = again.teacher_s = 4.0
     assert "outputs for 2 draws of the masks kept in the cache folder, 0.0" in first.sentence(10.0)
     assert "computed in 0 s; in 10 passes that saves about 20 s" in again.sentence(10.0)
+
+
+# -- learning from what was stored ------------------------------------------------------------------------------------
+
+
+def gradients(objective: DistillationObjective, batch: dict[str, np.ndarray]) -> tuple[dict[str, float], list[Tensor]]:
+    """The sums of the terms on a small student, and the gradient of their weighted sum by parameter."""
+    torch.manual_seed(3)
+    config = DistilBertConfig(vocab_size=120, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64)
+    student = DistilBertForMaskedLM(config).eval()
+    sums = objective(student, {name: torch.from_numpy(array) for name, array in batch.items()})
+    torch.stack([objective.weights[name] * total for name, total in sums.items()]).sum().backward()
+    return {name: float(total.detach()) for name, total in sums.items()}, [p.grad for p in student.parameters()]
+
+
+@pytest.mark.parametrize("positions", ["masked", "attended"])
+def test_stored_outputs_teach_what_the_live_teacher_does(make: Make, store: Any, positions: Any):
+    # oracle: the live teacher; every class of the vocabulary is stored, so only float16 tells them apart
+    teacher, batches = build_teacher(), make()
+    objective = DistillationObjective(teacher, {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}, kl_positions=positions)
+    (key,) = next(iter(batches.plan))
+    expected, live_gradients = gradients(objective, batches[key])
+    batches.teacher = store(teacher, batches, replace(KEPT, top_k=120, positions=positions))
+    calls = counted_calls(teacher)
+    found, stored_gradients = gradients(objective, batches[key])
+    assert calls == []
+    assert found == pytest.approx(expected, rel=2e-3)
+    for ours, theirs in zip(stored_gradients, live_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
+
+
+def test_few_stored_classes_are_a_lower_bound(make: Make, store: Any):
+    # oracle: the data-processing inequality
+    teacher, batches = build_teacher(), make()
+    objective = DistillationObjective(teacher, {"kl": 1.0}, kl_positions="masked")
+    (key,) = next(iter(batches.plan))
+    full, _ = gradients(objective, batches[key])
+    batches.teacher = store(teacher, batches, replace(KEPT, top_k=3))
+    few, _ = gradients(objective, batches[key])
+    assert 0 < few["kl"] < full["kl"]
+
+
+def test_states_that_were_not_stored_are_missed(make: Make, store: Any):
+    teacher, batches = build_teacher(), make()
+    batches.teacher = store(teacher, batches, replace(KEPT, hidden=False))
+    (key,) = next(iter(batches.plan))
+    with pytest.raises(ModelError, match="hidden states were not stored"):
+        gradients(DistillationObjective(teacher, {"cosine": 1.0}), batches[key])

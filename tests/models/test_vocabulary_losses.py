@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from potstill.distil import losses
-from potstill.models.lazy_logits import LazyLogits
+from potstill.distil.losses import top_k_kl_divergence, top_k_log_probabilities
+from potstill.models.lazy_logits import LazyLogits, TopKLogits
 from potstill.models.vocabulary_losses import CPU_STRIP_ROWS, NO_TARGET, vocabulary_losses
 
 TERMS = ("mlm", "kl", "logit_mse")
@@ -107,7 +108,7 @@ class CountedRows(LazyLogits):
         super().__init__(states, decoder)
         self.asked: list[int] = []
 
-    def fill(self, rows: Tensor, out: Tensor) -> None:
+    def fill(self, rows: Tensor, out: Tensor, student: Tensor | None = None) -> None:
         self.asked += rows.tolist()
         super().fill(rows, out)
 
@@ -418,7 +419,7 @@ class LargestLogits:
         others = (logits.logsumexp(-1).exp() - self.values.exp().sum(-1)).clamp(min=1e-9)
         self.rest = (others / (self.vocabulary - k)).log()
 
-    def fill(self, rows: Tensor, out: Tensor) -> None:
+    def fill(self, rows: Tensor, out: Tensor, student: Tensor | None = None) -> None:
         out.copy_(self.rest[rows].unsqueeze(-1).expand_as(out)).scatter_(-1, self.columns[rows], self.values[rows])
 
 
@@ -437,3 +438,31 @@ def test_a_teacher_can_be_any_source_of_logits() -> None:
 def test_a_comparison_without_a_teacher_is_refused() -> None:
     with pytest.raises(ValueError, match="no teacher to compare with: kl"):
         Scene().fused(("mlm", "kl"), teacher=None)
+
+
+# -- a teacher of which only the likeliest classes are known ----------------------------------------------------------
+
+
+@given(
+    n=st.integers(1, 6), vocabulary=st.integers(3, 12), k=st.integers(1, 12), temperature=st.sampled_from([0.7, 1, 2]),
+    chunk_rows=st.sampled_from([1, 4, None]), seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_kl_against_the_likeliest_classes_equals_its_definition(
+    n: int, vocabulary: int, k: int, temperature: float, chunk_rows: int | None, seed: int
+):
+    # oracle: distil.losses.top_k_kl_divergence over k + 1 outcomes, and its autograd
+    torch.manual_seed(seed)
+    decoder = nn.Linear(5, vocabulary)
+    states = torch.randn(n, 5, requires_grad=True)
+    top = top_k_log_probabilities(2 * torch.randn(n, vocabulary), min(k, vocabulary), temperature)
+    known = (top.indices, top.log_probabilities, top.log_tail)
+    source = TopKLogits(*known, temperature=temperature, vocabulary=vocabulary)
+    found = vocabulary_losses(
+        LazyLogits(states, decoder), {"kl": 1.0}, teacher=source, temperature=temperature, chunk_rows=chunk_rows
+    )["kl"]
+    expected = top_k_kl_divergence(decoder(states), *known, temperature)
+    inputs = (states, decoder.weight, decoder.bias)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    for ours, theirs in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""What a student of a masked-language model learns from: a weighted sum of terms against a teacher that runs live."""
+"""What a student of a masked-language model learns from: a weighted sum of terms against a teacher, live or stored."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 from potstill.distil.losses import Direction, cosine_distance, squared_error
 from potstill.errors import ModelError, RecipeError
 from potstill.models.heads import Encoded, MaskedLMParts, split_masked_lm
-from potstill.models.lazy_logits import LazyLogits, LogitSource
+from potstill.models.lazy_logits import LazyLogits, LogitSource, TopKLogits
 from potstill.models.vocabulary_losses import vocabulary_losses
 from potstill.training.objective import Batch
+from potstill.training.stopwatch import timed
 
 KLPositions = Literal["attended", "masked"]
 
@@ -86,15 +87,43 @@ class _Outputs:
 
 
 @dataclass(frozen=True)
+class _StoredOutputs:
+    """What a batch brings along of a teacher that ran before: see ``distil.teacher_draws.StoredDraws.of``."""
+
+    batch: Batch
+    vocabulary: int
+    temperature: float
+
+    @property
+    def last(self) -> Tensor:
+        """``(n, width)``: the last layer's states of the attended tokens."""
+        if "teacher_hidden" not in self.batch:
+            raise ModelError("the teacher's hidden states were not stored, and a term asks for them")
+        return self.batch["teacher_hidden"].float()
+
+    @property
+    def logits(self) -> LogitSource:
+        """``(n_projected, vocabulary)``: the likeliest classes, and the mass of the others."""
+        known = ("teacher_indices", "teacher_log_probabilities", "teacher_log_tail")
+        return TopKLogits(
+            *(self.batch[name] for name in known), temperature=self.temperature, vocabulary=self.vocabulary
+        )
+
+    def layer(self, index: int) -> Tensor:
+        """None of the layers but the last is stored."""
+        raise ModelError("the states of a teacher's layers are not stored", found=index, do="let the teacher run live")
+
+
+@dataclass(frozen=True)
 class _Observation:
     """Student and teacher on one batch; a teacher that no term asks for is not run."""
 
     student: _Outputs
-    observe_teacher: Callable[[], _Outputs]
+    observe_teacher: Callable[[], _Outputs | _StoredOutputs]
     positions: _Positions
 
     @cached_property
-    def teacher(self) -> _Outputs:
+    def teacher(self) -> _Outputs | _StoredOutputs:
         return self.observe_teacher()
 
     @property
@@ -119,7 +148,9 @@ class DistillationObjective:
     Attended tokens include the special ones and exclude padding. The vocabulary is projected only at the tokens that a
     term needs. With the ``ORIGINAL_…`` constants this is the triple loss of Sanh et al. 2019 as its source computes it.
 
-    The teacher is frozen, stays in evaluation mode, follows the batch's device and gets its own full inputs: token
+    A batch that brings along what the teacher said of it (``teacher_indices`` and its like) is learnt from without
+    running the teacher: KL is then over the stored classes and the mass of all others, a lower bound of the full one.
+    Otherwise the teacher runs live: frozen, in evaluation mode, on the batch's device, with its own full inputs, token
     types too, whether or not the student takes them. ``layer_pairs`` are (student layer, teacher layer), where 0 is
     the embeddings' output and i the output of layer i; where ``student_width`` is not the teacher's, each pair has a
     learned projection without bias, drawn with ``seed`` and found in ``modules``.
@@ -189,7 +220,9 @@ class DistillationObjective:
         positions = _Positions.of(batch, project_all=project_all)
         with_layers = "hidden_mse" in names
 
-        def observe_teacher() -> _Outputs:
+        def observe_teacher() -> _Outputs | _StoredOutputs:
+            if "teacher_indices" in batch:
+                return _StoredOutputs(batch, self.teacher.config.vocab_size, self.temperature)
             return self._observe_teacher(batch, positions, with_layers)
 
         parts = self._split_student(model)
@@ -220,7 +253,8 @@ class DistillationObjective:
         if self.teacher.device != device:
             self.teacher.to(device)
         self.teacher.eval()
-        encoded = self._teacher_parts.encode(batch, hidden_states=with_layers)
+        with timed("teacher"):
+            encoded = self._teacher_parts.encode(batch, hidden_states=with_layers)
         return _Outputs(encoded, self._teacher_parts, positions)
 
     def _split_student(self, model: nn.Module) -> MaskedLMParts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -14,6 +14,7 @@ from potstill.data.token_files import build_blocks
 from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.distil.objective import DistillationObjective
+from potstill.distil.teacher_draws import KeptOutputs, store_draws
 from potstill.errors import ModelError, RecipeError
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.origins import verify_origins
@@ -21,7 +22,7 @@ from potstill.models.student import Student, initialise_student
 from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
 from potstill.recipe import DistilJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
-from potstill.training.arguments import check_settings
+from potstill.training.arguments import check_settings, planned_passes
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import fit
@@ -35,6 +36,7 @@ class _Lesson:
     objective: DistillationObjective
     train: MaskedBlocks
     held: MaskedBlocks
+    blocks_fingerprint: str
     notes: list[str]
 
 
@@ -56,6 +58,7 @@ def run(job: DistilJob) -> RunFolder:
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
     with closing(begun) as folder:
+        lesson = _with_stored_outputs(job, lesson) if lesson else None
         result = _train(job, folder, student.model, lesson) if lesson else None
         save_model_folder(student.model, tokenizer, folder.path, folder.work)
         write_jsonl(folder.path / "history.jsonl", result.history if result else [])
@@ -127,9 +130,29 @@ def _lesson(
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
-    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed)
+    draws = section.teacher_outputs.mask_draws if section.teacher_outputs else None
+    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed, mask_draws=draws)
     held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
-    return _Lesson(objective, train, held, [*corpus.notes, *blocks.notes])
+    return _Lesson(objective, train, held, blocks.fingerprint, [*corpus.notes, *blocks.notes])
+
+
+def _with_stored_outputs(job: DistilJob, lesson: _Lesson) -> _Lesson:
+    """The lesson; where the teacher's outputs are to be kept, its batches bring them along."""
+    section = job.distil
+    if section.teacher_outputs is None or not (section.alpha_ce or section.alpha_cos):
+        return lesson
+    kept = KeptOutputs(
+        section.temperature,
+        section.teacher_outputs.top_k,
+        section.kl_positions,
+        hidden=bool(section.alpha_cos),
+        precision=section.precision,
+    )
+    teacher = lesson.objective.teacher
+    stored = store_draws(teacher, lesson.train, kept, blocks_fingerprint=lesson.blocks_fingerprint)
+    lesson.train.teacher = stored
+    passes = planned_passes(_settings(job), len(lesson.train.plan))
+    return replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
 
 
 def _prepare(job: DistilJob, teacher: PreTrainedModel, student: Student) -> DistillationObjective:

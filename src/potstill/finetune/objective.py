@@ -17,6 +17,7 @@ from potstill.models.heads import ClassifierParts, split_classifier
 from potstill.models.teacher import select_inputs
 from potstill.records import PROBLEM_TYPES, ProblemType
 from potstill.training.objective import Batch, count_examples
+from potstill.training.stopwatch import timed
 
 
 def hard_loss(logits: Tensor, targets: Tensor, problem_type: ProblemType) -> Tensor:
@@ -134,7 +135,8 @@ class TaskDistillationObjective(ClassificationObjective):
         device = batch["input_ids"].device
         if self.teacher.device != device:
             self.teacher.to(device)
-        return self._logits(self.teacher.eval(), batch)
+        with timed("teacher"):
+            return self._logits(self.teacher.eval(), batch)
 
 
 def _check_same_task(teacher: PreTrainedModel, problem_type: ProblemType, label_names: Sequence[str] | None) -> None:

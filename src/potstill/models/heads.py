@@ -1,7 +1,7 @@
 """Models in two halves, encoder and head.
 
-Of a masked-language model, the last linear map apart as well, so that logits over the vocabulary are computed only where
-they are needed; of a classifier, so that its head reads the first tokens of texts that lie end to end.
+Of a masked-language model, the last linear map apart as well, so that logits over the vocabulary are computed only
+where they are needed; of a classifier, so that its head reads the first tokens of texts that lie end to end.
 """
 
 from __future__ import annotations

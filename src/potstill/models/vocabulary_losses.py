@@ -167,7 +167,7 @@ class _Task:
             return
         if self.teacher is None:
             raise ValueError(f"no teacher to compare with: {', '.join(sorted(OF_BOTH.intersection(terms)))}")
-        self.teacher.fill(rows, memory.teacher[: len(rows)])
+        self.teacher.fill(rows, memory.teacher[: len(rows)], memory.student[: len(rows)])
 
     def _strips(self, rows: Tensor, memory: _Memory, *, with_gradient: bool) -> Iterator[Strip]:
         n_most = memory.spare.shape[1]
