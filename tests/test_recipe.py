@@ -12,16 +12,15 @@ from potstill import recipe as module
 from potstill.errors import RecipeError
 from potstill.recipe import (
     DistilJob,
+    DistilSection,
     FinetuneJob,
     Job,
     PretrainJob,
     Recipe,
-    Section,
     TaskSection,
-    build,
-    nearest,
-    section_of,
+    TeacherOutputsSection,
 )
+from potstill.sections import Section, build, nearest, section_of
 
 SMALLEST: dict[str, Any] = {"name": "mine", "tasks": [{"name": "cola"}]}
 SECTIONS = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Section)]
@@ -144,8 +143,8 @@ def test_a_task_overrides_fields_of_finetuning_and_keeps_the_others():
 
 JOBS: dict[str, Job] = {
     "pretrain": PretrainJob(out=Path("a")),
-    "distil": DistilJob(out=Path("a")),
-    "finetune": FinetuneJob(out=Path("a"), model="b", task=TaskSection(name="cola")),
+    "distil": DistilJob(out=Path("a"), distil=DistilSection(teacher_outputs=TeacherOutputsSection())),
+    "finetune": FinetuneJob(out=Path("a"), model="b", teacher="c", task=TaskSection(name="cola")),
 }
 SPARED = {"out", "data_dir", "model", "teacher", "report_to", "checkpoint_s", "checkpoint_steps", "streaming"}
 """Where a run lies, what it is told apart by otherwise, how it is watched, and how the same texts are read."""
@@ -192,6 +191,12 @@ def test_the_substance_of_a_job_is_all_but_where_it_lies_and_how_it_is_watched(s
         spared = place in ("model", "teacher") or place.split(".")[-1] in SPARED - {"model", "teacher"}
         spared = spared or place.startswith("teacher.")
         assert (other.substance() == job.substance()) is spared, place  # type: ignore[attr-defined]
+
+
+def test_without_a_teacher_how_to_learn_from_one_decides_nothing():
+    job = FinetuneJob(out=Path("a"), model="b", task=TaskSection(name="cola"))
+    other = job.finetune.model_copy(update={"teacher_outputs": "live", "teacher_weight": 0.9, "temperature": 9.0})
+    assert job.model_copy(update={"finetune": other}).substance() == job.substance()
 
 
 def test_a_job_is_the_same_after_being_written_and_read():

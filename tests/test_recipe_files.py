@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
-from potstill.recipe import DistilJob, FinetuneSection, Recipe, TaskSection, build
+from potstill.recipe import DistilJob, FinetuneSection, Recipe, TaskSection
 from potstill.recipe_files import (
     PRESETS,
     apply_overrides,
@@ -20,6 +20,7 @@ from potstill.recipe_files import (
     shipped_recipe,
     with_preset,
 )
+from potstill.sections import build
 
 RECIPE = "name: mine\ntasks: [{name: cola}]\ndistil: {epochs: 2, temperature: 3}\n"
 

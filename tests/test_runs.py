@@ -87,6 +87,14 @@ def test_a_new_run_is_taken_resumed_finished_and_found(tmp_path: Path):
     assert RunFolder.open(run.path).manifest == read_json(run.path / "manifest.json")
 
 
+def test_what_a_process_killed_at_the_very_end_left_is_taken_away(tmp_path: Path):
+    run = begin(tmp_path / "run")
+    run.finish(seed=1)
+    (run.work / "finetune").mkdir(parents=True)
+    assert RunFolder.finished(run.path, "aaa") is not None
+    assert not run.work.exists()
+
+
 def test_the_manifest_tells_what_made_the_run(tmp_path: Path):
     # oracle: the versions that the packages say of themselves
     manifest = begin(tmp_path).manifest

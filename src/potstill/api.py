@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from potstill import pipeline
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, build
+from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
 from potstill.runs import RunFolder
+from potstill.sections import build
 
 Columns = str | Sequence[str] | None
 Files = str | Path | Mapping[str, str | Path] | None

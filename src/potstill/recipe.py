@@ -5,18 +5,12 @@ The descriptions of the fields are the documentation: ``potstill init`` writes t
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from potstill.errors import RecipeError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -25,12 +19,6 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 """What can be the name of a folder, and never leads out of the one it lies in."""
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values cannot be changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrainingSection(Section):
@@ -54,7 +42,7 @@ class TrainingSection(Section):
     kernels: Literal["auto", "torch"] = Field(
         "auto",
         description="Dropout and attention when training on a CPU: auto takes potstill's, which draw masks in bulk; "
-        "torch takes torch's, the same in distribution with other random numbers.",
+        "torch takes torch's, which draw other numbers from the same distribution. Packed batches take potstill's.",
     )
     evaluate_steps: Positive | None = Field(None, description="Steps between validations; every epoch when absent.")
     patience: Positive | None = Field(None, description="Validations without improvement before training stops.")
@@ -137,7 +125,9 @@ class PretrainSection(TrainingSection):
 class TeacherOutputsSection(Section):
     """A teacher that runs once and is read from disk afterwards; for training of several passes over the corpus."""
 
-    mask_draws: Positive = Field(description="Draws of the masks, each kept on disk; epoch e repeats draw e mod this.")
+    mask_draws: Positive = Field(
+        4, description="Draws of the masks, each kept on disk; epoch e repeats draw e mod this."
+    )
     top_k: Positive = Field(64, description="Likeliest tokens kept of each distribution; the others as one mass.")
 
 
@@ -286,6 +276,14 @@ class FinetuneJob(Job):
     )
     finetune: FinetuneSection = FinetuneSection()
 
+    def substance(self) -> dict[str, Any]:
+        """As for any job; without a teacher, what says how to learn from one decides nothing."""
+        values = super().substance()
+        if self.teacher is None:
+            for name in ("teacher_weight", "temperature", "teacher_outputs"):
+                del values["finetune"][name]
+        return values
+
 
 Baseline = Literal["copied", "random", "mlm_only"]
 
@@ -338,72 +336,3 @@ class Recipe(Section):
         return build(
             FinetuneSection, {**self.finetune.model_dump(), **task.finetune}, where=f"tasks.{task.name}.finetune"
         )
-
-
-S = TypeVar("S", bound=Section)
-
-
-def build(section: type[S], content: Mapping[str, Any], *, where: str) -> S:
-    """``section`` from plain values; raises RecipeError naming the field, the value met and what is allowed."""
-    try:
-        return section.model_validate(content)
-    except ValidationError as invalid:
-        raise RecipeError(_sentence(section, invalid, where)) from invalid
-
-
-def section_of(annotation: Any) -> type[Section] | None:
-    """The section that a field of this annotation holds: one, perhaps one, or several; None for plain values."""
-    candidates = (annotation, *getattr(annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question naming the known name that looks most like ``name``, or all that are known."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-
-
-_BRANCH = re.compile(r"(str|int|(literal|tuple|dict)\[.*\])")
-"""What pydantic puts into a place for each alternative of a field of several types; no field bears such a name."""
-
-
-def _place(problem: ErrorDetails) -> str:
-    return ".".join(str(part) for part in problem["loc"] if not _BRANCH.fullmatch(str(part)))
-
-
-def _sentence(section: type[Section], invalid: ValidationError, where: str) -> str:
-    """The first field at fault, with everything that is wrong with it, and how many more there are.
-
-    Unknown fields come first: the one that is said to be missing may be the one that was misspelt.
-    """
-    problems = sorted(invalid.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first, place = problems[0], _place(problems[0])
-    others = len({_place(problem) for problem in problems}) - 1
-    more = f" (and {others} more)" if others else ""
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(section, first["loc"][:-1])
-        return f"{where}: unknown field {place!r}; {nearest(str(first['loc'][-1]), known)}{more}"
-    if first["type"] == "missing":
-        return f"{where}: the field {place!r} is missing{more}"
-    wrong = " or ".join(_wrong(problem) for problem in problems if _place(problem) == place)
-    return f"{where}: {place}: {wrong}; found {_shown(first['input'])}{more}" if place else f"{where}: {wrong}{more}"
-
-
-def _wrong(problem: ErrorDetails) -> str:
-    if problem["type"] == "model_type":
-        return "Input should be a mapping of fields"
-    return problem["msg"].removeprefix("Value error, ")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _known_keys(section: type[Section], place: tuple[int | str, ...]) -> list[str]:
-    current: type[Section] = section
-    for part in place:
-        if isinstance(part, str) and part in current.model_fields:
-            current = section_of(current.model_fields[part].annotation) or current
-    return list(current.model_fields)

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe, Section, build, nearest, section_of
+from potstill.recipe import Recipe
+from potstill.sections import Section, build, nearest, section_of
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},

@@ -46,6 +46,7 @@ class RunFolder:
         found = _manifest_of(path)
         if found is None or found["status"] != "finished" or found.get("fingerprint") != fingerprint:
             return None
+        shutil.rmtree(path / WORK, ignore_errors=True)  # a process killed in ``finish`` leaves it
         return cls(path, found, "finished")
 
     @classmethod

@@ -96,7 +96,8 @@ def test_the_readme_has_a_line_for_every_verb() -> None:
 
 
 def test_the_recipe_of_the_readme_is_a_recipe() -> None:
-    from potstill.recipe import Recipe, build
+    from potstill.recipe import Recipe
+    from potstill.sections import build
 
     (recipe,) = blocks(README, "yaml")
     assert build(Recipe, yaml.safe_load(recipe), where="README.md").name == "reviews"

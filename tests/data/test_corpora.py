@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.data.corpora import KNOWN, _taken, load_corpus
-from potstill.data.tokens import TextTokenizer, build_blocks
+from potstill.data.token_files import build_blocks
+from potstill.data.tokens import TextTokenizer
 from potstill.errors import DataError
 
 WriteFile = Callable[[str, str | bytes], Path]

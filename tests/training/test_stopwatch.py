@@ -45,6 +45,13 @@ def test_nothing_is_timed_without_a_stopwatch_that_runs(clock: list[float]):
     assert stopwatch.seconds == {"data": 0}
 
 
+def test_what_is_to_stay_whole_has_no_parts(clock: list[float]):
+    stopwatch = Stopwatch()
+    with stopwatch.part("validation", whole=True), timed("teacher"):
+        clock[0] += 3
+    assert stopwatch.seconds == {"validation": 3}
+
+
 def test_an_error_ends_the_part(clock: list[float]):
     stopwatch = Stopwatch()
 

@@ -656,3 +656,28 @@ def test_two_processes_interrupted_in_the_second_epoch_equal_one_that_accumulate
     assert records[0]["tokens"] == records[1]["tokens"]
     for single, shared in zip(*(rig.untimed(record["history"]) for record in records), strict=True):
         assert single == pytest.approx(shared, rel=1e-4)
+
+
+def test_a_resumed_training_goes_on_in_the_arithmetic_it_began_with(
+    rig: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # oracle: the training that was not interrupted; meanwhile the machine came to gain from bf16
+    whole, _ = rig.train(tmp_path / "whole")
+    with pytest.raises(rig.Interrupted):
+        rig.train(tmp_path / "parts", rows=rig.InterruptedRows(7), checkpoint_steps=3)
+    monkeypatch.setattr("potstill.training.settings.cpu_gains_from_bf16", lambda: True)
+    resumed, result = rig.train(tmp_path / "parts", checkpoint_steps=3)
+    assert rig.differing(whole, resumed) == []
+    assert result.throughput["precision"] == "fp32"
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_padding_and_what_was_avoided_are_those_of_the_batches(rig: Any, tmp_path: Path, accumulation: int):
+    # oracle: counted from the batches that training met, however they were grouped into steps
+    rows = rig.Rows()
+    _, result = rig.train(tmp_path, rows=rows, accumulation=accumulation, epochs=1.0)
+    lengths = [[len(rows.rows[row]) for row in batch] for _, _, batch in rows.seen]
+    positions = sum(max(batch) * len(batch) for batch in lengths)
+    assert result.throughput["padding"] == pytest.approx(1 - sum(map(sum, lengths)) / positions)
+    unsorted = max(map(len, rows.rows)) * len(rows.rows)
+    assert result.throughput["padding_avoided"] == pytest.approx(1 - positions / unsorted)

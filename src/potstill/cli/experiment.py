@@ -31,9 +31,10 @@ def init(
 ) -> None:
     """Write a commented recipe to edit; never over a file that is there."""
     from potstill.data.catalogue import get_task
-    from potstill.recipe import Recipe, build
+    from potstill.recipe import Recipe
     from potstill.recipe_files import commented_yaml, with_preset
     from potstill.runs import write_text
+    from potstill.sections import build
 
     if path.exists():
         raise RecipeError(f"{path} is there already", do="name another file, or move it away")

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from potstill.data.masking import IGNORED
 from potstill.distil.losses import Direction, cosine_distance, squared_error
 from potstill.errors import ModelError, RecipeError
 from potstill.models.heads import Encoded, MaskedLMParts, split_masked_lm
 from potstill.models.lazy_logits import LazyLogits, LogitSource, TopKLogits
+from potstill.models.logit_terms import AT_TARGETS, OF_BOTH
 from potstill.models.vocabulary_losses import vocabulary_losses
 from potstill.training.objective import Batch
 from potstill.training.stopwatch import timed
@@ -28,11 +30,8 @@ ORIGINAL_WEIGHTS: Mapping[str, float] = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 ORIGINAL_TEMPERATURE = 2.0
 ORIGINAL_KL_POSITIONS: KLPositions = "attended"
 
-_NOT_MASKED = -100
 _LOGIT_TERMS = frozenset({"kl", "logit_mse"})
-_MASKED_TERMS = frozenset({"mlm", "mlm_accuracy", "agreement"})
 _WATCHED = ("mlm", "mlm_accuracy", "agreement")
-_OF_BOTH_LOGITS = frozenset({"kl", "logit_mse", "agreement"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class _Positions:
 
     attended: ``(batch, length)`` bool, special tokens included, padding never.
     projected: ``(n,)`` bool, the attended tokens whose logits are wanted; every masked one is among them.
-    targets: ``(n_projected,)`` int64, what stood at those that are masked, and ``_NOT_MASKED`` at the others.
+    targets: ``(n_projected,)`` int64, what stood at those that are masked, and ``IGNORED`` at the others.
     """
 
     attended: Tensor
@@ -52,7 +51,7 @@ class _Positions:
     def of(cls, batch: Batch, *, project_all: bool) -> _Positions:
         attended = batch["attention_mask"].bool()
         labels = batch["labels"][attended]
-        projected = torch.ones_like(labels, dtype=torch.bool) if project_all else labels != _NOT_MASKED
+        projected = torch.ones_like(labels, dtype=torch.bool) if project_all else labels != IGNORED
         return cls(attended, projected, labels[projected])
 
 
@@ -211,8 +210,8 @@ class DistillationObjective:
     def _count(self, batch: Batch, names: Sequence[str]) -> dict[str, float]:
         attended = batch["attention_mask"].bool()
         n_attended = float(attended.sum())
-        n_masked = float((attended & (batch["labels"] != _NOT_MASKED)).sum())
-        at_masked = _MASKED_TERMS | (_LOGIT_TERMS if self.kl_positions == "masked" else frozenset())
+        n_masked = float((attended & (batch["labels"] != IGNORED)).sum())
+        at_masked = AT_TARGETS | (_LOGIT_TERMS if self.kl_positions == "masked" else frozenset())
         return {name: n_masked if name in at_masked else n_attended for name in names}
 
     def _sum(self, model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:
@@ -236,8 +235,8 @@ class DistillationObjective:
         """The terms of logits, all in one pass over the rows, each expected to get its share of this batch's loss."""
         if not names:
             return {}
-        n_masked, n_projected = int((seen.positions.targets != _NOT_MASKED).sum()), len(seen.positions.targets)
-        units = {name: max(n_masked if name in _MASKED_TERMS else n_projected, 1) for name in names}
+        n_masked, n_projected = int((seen.positions.targets != IGNORED).sum()), len(seen.positions.targets)
+        units = {name: max(n_masked if name in AT_TARGETS else n_projected, 1) for name in names}
         return vocabulary_losses(
             seen.student.logits,
             {name: self.weights.get(name, 0.0) / units[name] for name in names},
@@ -281,7 +280,7 @@ def _cosine(seen: _Observation) -> Tensor:
 
 
 def _teacher_logits(seen: _Observation, names: Sequence[str]) -> LogitSource | None:
-    comparing = [name for name in names if name in _OF_BOTH_LOGITS]
+    comparing = [name for name in names if name in OF_BOTH]
     if not comparing:
         return None
     _require_alike(comparing[0], seen.student.logits.vocabulary, seen.teacher_logits.vocabulary)

@@ -149,9 +149,9 @@ def _with_stored_outputs(job: DistilJob, lesson: _Lesson) -> _Lesson:
         precision=section.precision,
     )
     teacher = lesson.objective.teacher
-    stored = store_draws(teacher, lesson.train, kept, blocks_fingerprint=lesson.blocks_fingerprint)
-    lesson.train.teacher = stored
     passes = planned_passes(_settings(job), len(lesson.train.plan))
+    stored = store_draws(teacher, lesson.train, kept, blocks_fingerprint=lesson.blocks_fingerprint, passes=passes)
+    lesson.train.teacher = stored
     return replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
 
 

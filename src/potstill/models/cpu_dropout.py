@@ -85,11 +85,12 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention for transformers: ``(batch, heads, length, width)`` in, ``(batch, length, heads, width)`` out.
 
-    With dropout on a CPU it is computed here; anything else, attention that looks back only included, is torch's own,
-    through transformers' ``sdpa``.
+    With dropout on a CPU it is computed here; anything else, attention that looks back only or with a bias by position
+    included, is torch's own, through transformers' ``sdpa``.
     """
     both_ways = getattr(module, "is_causal", True) is False and not kwargs.get("is_causal") and query.shape == key.shape
-    if not both_ways or query.device.type != "cpu" or _level(dropout) in (0, _LEVELS):
+    plain = both_ways and kwargs.get("position_bias") is None
+    if not plain or query.device.type != "cpu" or _level(dropout) in (0, _LEVELS):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )

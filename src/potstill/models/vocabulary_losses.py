@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from potstill.data.masking import IGNORED
 from potstill.models.lazy_logits import LazyLogits, LogitSource
 from potstill.models.logit_terms import AT_TARGETS, OF_BOTH, Direction, Strip
 
-NO_TARGET = -100
+NO_TARGET = IGNORED
 """The target of a row whose true token is not asked for."""
 
 CPU_CHUNK_ROWS, CHUNK_ROWS = 256, 2048
@@ -249,6 +250,6 @@ class _Gradient:
 
 def _add_product(left: Tensor, right: Tensor, total: Tensor) -> None:
     if left.dtype == total.dtype:
-        total.addmm_(left, right)
+        torch.addmm(total, left, right, out=total)  # torch counts the operations of this form, not of ``addmm_``
     else:
         total += left @ right

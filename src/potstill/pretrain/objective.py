@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from potstill.data.masking import IGNORED
 from potstill.models.heads import MaskedLMParts, split_masked_lm
 from potstill.models.lazy_logits import LazyLogits
 from potstill.models.vocabulary_losses import vocabulary_losses
 from potstill.training.objective import Batch
-
-_NOT_MASKED = -100
 
 
 class MaskedLMObjective:
@@ -56,4 +55,4 @@ class MaskedLMObjective:
 
 
 def _masked(batch: Batch) -> Tensor:
-    return (batch["labels"] != _NOT_MASKED) & batch["attention_mask"].bool()
+    return (batch["labels"] != IGNORED) & batch["attention_mask"].bool()

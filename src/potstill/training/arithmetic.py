@@ -13,7 +13,7 @@ import torch
 from potstill.data.cache import cache_folder, read_json
 from potstill.errors import StorageError
 from potstill.machine import machine
-from potstill.runs import storage_errors, write_json
+from potstill.runs import write_json
 
 BF16_PAYS = 1.5
 """bf16 is taken where its products are this many times as fast as those of float32: casts cost what is less."""
@@ -55,7 +55,7 @@ def cpu_gains_from_bf16() -> bool:
         cpu = torch.device("cpu")
         known = matrix_rate(torch.bfloat16, cpu) / matrix_rate(torch.float32, cpu)
         # Without a cache folder that can be written it is measured again next time.
-        with contextlib.suppress(StorageError), storage_errors(path):
+        with contextlib.suppress(StorageError, OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {**where, "bf16_over_float32": known})
     return float(known) >= BF16_PAYS

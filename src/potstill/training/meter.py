@@ -15,7 +15,8 @@ from potstill.training.stopwatch import Stopwatch
 SumOverProcesses = Callable[[Sequence[float]], list[float]]
 
 _KEPT = (
-    "tokens", "recorded_tokens", "positions", "flops_per_position", "terms", "steps", "recorded_s", "seconds",
+    "tokens", "recorded_tokens", "positions", "positions_unsorted", "flops_per_position", "terms", "steps",
+    "recorded_s", "seconds",
 )  # fmt: skip
 
 
@@ -25,7 +26,8 @@ class Meter(TrainerCallback, ExportableState):
     A checkpoint carries them, so the history of a resumed training reads like that of an uninterrupted one, and its
     time includes that of the processes killed on the way, up to the checkpoint it went on from.
 
-    tokens: trained on so far, padding not counted; positions: on this process, padding counted. terms: sums of the
+    tokens: trained on so far, padding not counted; positions: on this process, padding counted, and those that
+    padding every row to the longest of all would have taken. terms: sums of the
     terms' means since the last record, on this process. steps: optimiser steps since then. flops_per_position:
     multiplications and additions of the matrix products of a training step, counted once; 0 before that.
     """
@@ -33,7 +35,7 @@ class Meter(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self.stopwatch = Stopwatch()
         self.tokens = self.recorded_tokens = 0
-        self.positions = 0
+        self.positions = self.positions_unsorted = 0
         self.flops_per_position = 0.0
         self.terms: dict[str, float] = {}
         self.steps = 0
@@ -70,7 +72,7 @@ class Meter(TrainerCallback, ExportableState):
     def aside(self, what: str) -> Iterator[None]:
         """Do something besides training, such as validation, whose time does not slow the rate of tokens."""
         before = time.monotonic()
-        with self.stopwatch.part(what):
+        with self.stopwatch.part(what, whole=True):
             yield
         self.recorded_s += time.monotonic() - before
 

@@ -23,11 +23,14 @@ class Stopwatch:
         self._since = 0.0
 
     @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time what is done inside as ``name``; :func:`timed` inside it adds to this stopwatch."""
+    def part(self, name: str, *, whole: bool = False) -> Iterator[None]:
+        """Time what is done inside as ``name``.
+
+        :func:`timed` inside it takes a part of its own out of it; not where it is to stay ``whole``.
+        """
         self._turn()
         self._open.append(name)
-        token = _running.set(self)
+        token = _running.set(None if whole else self)
         try:
             yield
         finally:
@@ -45,7 +48,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Time what is done inside as ``name`` on the stopwatch that is running; without one this does nothing."""
+    """Time what is done inside as ``name`` on the stopwatch that is running; otherwise this does nothing."""
     stopwatch = _running.get()
     with stopwatch.part(name) if stopwatch is not None else contextlib.nullcontext():
         yield

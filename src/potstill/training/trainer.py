@@ -21,20 +21,20 @@ from transformers.trainer_callback import ExportableState
 from potstill.data.batches import BatchKey, BatchPlan
 from potstill.errors import DivergedError
 from potstill.models.cpu_dropout import use_bulk_dropout
-from potstill.runs import storage_errors
+from potstill.runs import read_json, storage_errors, write_json
 from potstill.training.allocator import keep_freed_memory
 from potstill.training.arguments import planned_steps, training_arguments
 from potstill.training.arithmetic import matrix_rate
 from potstill.training.checkpoints import BestWeights, latest_checkpoint, saving
 from potstill.training.meter import Meter
-from potstill.training.objective import Objective, count_tokens
+from potstill.training.objective import Objective, count_examples, count_tokens
 from potstill.training.pace import Pace
 from potstill.training.progress import ProgressReport
 from potstill.training.result import FitResult, load_finished, store_finished
 from potstill.training.settings import TrainingSettings
 from potstill.training.throughput import Throughput, flop_counter, measured_throughput
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, PRECISION = "model.safetensors", "precision.json"
 Validate = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -76,11 +76,18 @@ def fit(
         use_bulk_dropout(model)
     with storage_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
         checkpoint = latest_checkpoint(work)
+        settings = _with_precision(settings, checkpoint)
+        trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
         with closing(trainer.progress):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return trainer.finish()
+
+
+def _with_precision(settings: TrainingSettings, checkpoint: Path | None) -> TrainingSettings:
+    """The settings with ``auto`` resolved: as it was when this training began, if there is a checkpoint of it."""
+    begun = read_json(checkpoint / PRECISION) if checkpoint else None
+    return dataclasses.replace(settings, precision=begun or settings.resolved_precision)
 
 
 class ObjectiveModule(nn.Module):
@@ -167,7 +174,9 @@ class Trainer(transformers.Trainer):
         with self._meter.stopwatch.part("data"):
             batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         tokens = sum(map(count_tokens, batches))
+        longest = int(self._batches.plan.lengths.max())
         self._meter.positions += sum(batch["input_ids"].numel() for batch in batches)
+        self._meter.positions_unsorted += longest * sum(map(count_examples, batches))
         counts: defaultdict[str, float] = defaultdict(float)
         for batch in batches:
             for name, count in self._objective.counts(batch).items():
@@ -253,7 +262,8 @@ class Trainer(transformers.Trainer):
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in found.items()}
         if self._settings.keep == "best" and self.is_world_process_zero():
             value = metrics[f"{metric_key_prefix}_{self._settings.metric}"]
-            self._best.offer(module, step=self.state.global_step, epoch=float(self.state.epoch or 0), value=value)
+            with self._meter.aside("checkpoints"):
+                self._best.offer(module, step=self.state.global_step, epoch=float(self.state.epoch or 0), value=value)
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -275,6 +285,7 @@ class Trainer(transformers.Trainer):
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.accelerator.unwrap_model(self.model), str(folder / WEIGHTS))
+        write_json(folder / PRECISION, self._settings.precision)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # What ends here is stored whole at once. A checkpoint of the last step would be trained past: the loop looks
@@ -314,14 +325,14 @@ class Trainer(transformers.Trainer):
 
     def _result(self, best: dict[str, Any] | None) -> FitResult:
         history = [record for record in self.state.log_history if "train_runtime" not in record]
-        throughput = self._throughput()
+        elapsed_s, throughput = self._meter.elapsed_s, self._throughput()
         if self.is_world_process_zero():
             self.progress.tell(throughput.sentence())
         return FitResult(
             history=[{k: float(v) for k, v in record.items() if isinstance(v, int | float)} for record in history],
             steps=self.state.global_step,
             epochs=float(self.state.epoch or 0),
-            elapsed_s=self._meter.elapsed_s,
+            elapsed_s=elapsed_s,
             tokens=self._meter.tokens,
             best=best,
             stopped_early=self.state.global_step < self.state.max_steps,
@@ -329,16 +340,15 @@ class Trainer(transformers.Trainer):
         )
 
     def _throughput(self) -> Throughput:
-        meter, plan = self._meter, self._batches.plan
-        batches_seen = self.state.global_step * self.args.gradient_accumulation_steps
+        meter, seconds = self._meter, self._meter.seconds  # read before the machine's rate is measured
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._settings.resolved_precision, torch.float32)
         return measured_throughput(
             tokens=meter.tokens // self.args.world_size,
             positions=meter.positions,
-            positions_unsorted=round(batches_seen * len(plan.lengths) / len(plan) * int(plan.lengths.max())),
+            positions_unsorted=meter.positions_unsorted,
             flops_per_position=meter.flops_per_position,
             rate_flops=matrix_rate(dtype, self.args.device),
-            seconds=meter.seconds,
+            seconds=seconds,
             precision=self._settings.resolved_precision,
         )
 
