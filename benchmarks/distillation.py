@@ -11,9 +11,8 @@ arms compute the triple loss on the same tokens and update the student:
 - ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended
   and over masked tokens.
 
-Each measurement is a process of its own, the arms take turns within a repeat, and a measurement is the median of its
-steps after two that are not timed. Printed: medians over the repeats of seconds and tokens per second, ratios within a
-repeat, and the largest resident memory of the process less what it held before its first step.
+The arms take turns (``turns.py``). A measurement is the median of its steps after two that are not timed, and the
+largest resident memory of the process less what it held before its first step; printed, and kept in ``docs/measured``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -36,8 +34,14 @@ from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBe
 from potstill.distil.objective import DistillationObjective
 from potstill.models.cpu_dropout import use_bulk_dropout
 from potstill.training.allocator import keep_freed_memory
+from turns import store, table, take_turns
 
-ARMS = ("2019", "masked", "potstill-attended", "potstill")
+ARMS = {
+    "2019": "float32, logits and KL at every token",
+    "masked": "float32, logits and KL at masked tokens alone",
+    "potstill-attended": "potstill, KL at every token",
+    "potstill": "potstill, KL at masked tokens",
+}
 VOCABULARY, MASKED, NOT_MASKED, TEMPERATURE = 30522, 0.15, -100, 2.0
 ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 Batch = dict[str, Tensor]
@@ -51,28 +55,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--name", default="distillation", help="of the file in docs/measured")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.arm:
         print(json.dumps(measure(arguments)))
         return
-    repeats = [{arm: in_own_process(arm, sys.argv[1:]) for arm in ARMS} for _ in range(arguments.repeats)]
-    tokens = arguments.rows * arguments.length
-    print(f"{arguments.rows} rows of {arguments.length} tokens, {arguments.repeats} repeats, small: {arguments.small}")
-    for arm in ARMS:
-        seconds, memory = (statistics.median(one[arm][figure] for one in repeats) for figure in ("step_s", "gib"))
-        ratios = ", ".join(
-            f"{statistics.median(one[peer]['step_s'] / one[arm]['step_s'] for one in repeats):.2f} × {peer}"
-            for peer in ARMS[:2]
-        )
-        print(f"{arm:18} {seconds:6.3f} s  {tokens / seconds:7,.0f} tokens/s  {memory:5.2f} GiB  {ratios}")
-
-
-def in_own_process(arm: str, options: list[str]) -> dict[str, float]:
-    """One measurement of ``arm``."""
-    command = [sys.executable, __file__, *options, f"--arm={arm}"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
+    title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
+    repeats = take_turns(__file__, list(ARMS), sys.argv[1:], arguments.repeats)
+    store(arguments.name, title=title, rate="tokens_per_s", arms=ARMS, repeats=repeats)
+    print(table({"title": title, "rate": "tokens_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -87,7 +80,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         started = time.perf_counter()
         step(batch)
         times.append(time.perf_counter() - started)
-    return {"step_s": statistics.median(times[2:]), "gib": peak_gib() - before}
+    step_s = statistics.median(times[2:])
+    return {"step_s": step_s, "tokens_per_s": batch["input_ids"].numel() / step_s, "gib": peak_gib() - before}
 
 
 def peak_gib() -> float:

@@ -6,12 +6,11 @@ The arms train a DistilBERT of random weights on the same texts of a real task:
 
 - ``papers``: every text padded to ``--max-length``, rows in random order, float32;
 - ``best``: padded to the longest of the batch, rows grouped by length, bf16 where ``precision: auto`` takes it here;
-- ``potstill``: ``potstill.training.trainer.fit`` as the recipes use it;
-- ``potstill-torch``: the same with ``kernels: torch``, that is without potstill's dropout and attention.
+- ``potstill-torch``: potstill with ``kernels: torch``, that is without its own dropout and attention;
+- ``potstill``: ``potstill.training.trainer.fit`` as the recipes use it.
 
-Each measurement is a process of its own, so that memory is its own, and the arms take turns within a repeat, so that
-whatever else the machine does hits all alike. Printed: medians over the repeats of texts and tokens per second over the
-whole training call, of the ratios to ``potstill`` within a repeat, and of the largest resident memory.
+The arms take turns (``turns.py``). Measured: texts and tokens per second over the whole training call, and the largest
+resident memory of the process. They are printed and kept in ``docs/measured``.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -39,8 +35,14 @@ from potstill.finetune.objective import ClassificationObjective
 from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import fit
+from turns import store, table, take_turns
 
-ARMS = ("papers", "best", "potstill", "potstill-torch")
+ARMS = {
+    "papers": "transformers' Trainer, every text padded to the maximum, rows in random order, float32",
+    "best": "transformers' Trainer, padded to the longest of the batch, grouped by length, bf16 where it gains",
+    "potstill-torch": "potstill with torch's dropout and attention",
+    "potstill": "potstill as recipes use it",
+}
 SHAPES = {"6x768": (6, 768), "6x384": (6, 384)}
 TEACHER = "minilm-l6"
 RATES: dict[str, Any] = {"learning_rate": 2e-5, "weight_decay": 0.01}
@@ -52,16 +54,15 @@ def main() -> None:
     if arguments.arm:
         print(json.dumps(measure(arguments)))
         return
-    repeats = [{arm: in_own_process(arm, arguments) for arm in arguments.arms} for _ in range(arguments.repeats)]
-    print(f"{arguments.task}, {arguments.shape}, at most {arguments.max_length} tokens, {arguments.repeats} repeats")
-    for arm in arguments.arms:
-        texts, tokens, memory = (
-            statistics.median(repeat[arm][figure] for repeat in repeats)
-            for figure in ("texts_per_s", "tokens_per_s", "peak_gib")
-        )
-        ratios = [repeat["potstill"]["texts_per_s"] / repeat[arm]["texts_per_s"] for repeat in repeats]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{arm:15} {texts:8.2f} texts/s {tokens:8.0f} tokens/s {memory:5.2f} GiB; potstill is {spread} times it")
+    options = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in vars(arguments).items()
+        if name not in ("arm", "repeats", "name")
+    ]
+    title = f"Fine-tuning on {arguments.task}, {arguments.shape}, at most {arguments.max_length} tokens"
+    repeats = take_turns(__file__, list(ARMS), options, arguments.repeats)
+    store(arguments.name, title=title, rate="texts_per_s", arms=ARMS, repeats=repeats)
+    print(table({"title": title, "rate": "texts_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
 
 
 def parsed() -> argparse.Namespace:
@@ -74,22 +75,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--texts", type=int, default=640, help="texts an arm trains on; papers takes a twentieth")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--name", default="finetuning", help="of the file in docs/measured")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def in_own_process(arm: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """One measurement of ``arm``."""
-    options = [
-        f"--{name.replace('_', '-')}={value}"
-        for name, value in vars(arguments).items()
-        if name not in ("arm", "arms", "repeats")
-    ]
-    done = subprocess.run(
-        [sys.executable, __file__, f"--arm={arm}", *options], check=True, capture_output=True, text=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""Writes docs/results.md from the folders of finished experiments; no figure in it is typed in.
+"""Writes docs/results.md from the folders of finished experiments and from docs/measured; no figure in it is typed in.
 
-    python benchmarks/results.py e5-distilbert=runs/e5-distilbert [more=folder …]
+    python benchmarks/results.py [e5-distilbert=runs/e5-distilbert …]
 
-Each experiment gets a section: what was expected (written here before it ran), the table of arms and tasks, the verdict
-computed from it, sizes, speed and time, and the machine.
+Sections of experiments that are not named stay as they are. Each experiment gets a section: what was expected (written
+here before it ran), the table of arms and tasks, the verdict computed from it, sizes, speed and time, and the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from potstill.report import sentences
 from potstill.report.evidence import ArmEvidence, Report, TaskEvidence
 from potstill.report.stage import experiment_report
 from potstill.runs import RunFolder, write_text
+from turns import MEASURED, table
 
+SPEED = "Speed of training"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 
 EXPECTED: Mapping[str, str] = {
@@ -36,13 +38,27 @@ EXPECTED: Mapping[str, str] = {
 def main() -> None:
     """Read the experiments named on the command line and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("experiments", nargs="*", metavar="NAME=FOLDER")
     named = dict(argument.split("=", 1) for argument in parser.parse_args().experiments)
-    sections = [section(name, Path(folder)) for name, folder in named.items()]
+    sections = known_sections(RESULTS.read_text(encoding="utf-8"))
+    sections |= {name: section(name, Path(folder)) for name, folder in named.items()}
+    sections |= {SPEED: "\n\n".join([f"## {SPEED}", *measurements()])} if MEASURED.is_dir() else {}
     opening = (
-        "# Results\n\nMade by `benchmarks/results.py` from the run folders; every figure comes from stored predictions."
+        "# Results\n\nMade by `benchmarks/results.py` from the run folders and from what the benchmarks measured; "
+        "figures of quality come from stored predictions."
     )
-    write_text(RESULTS, "\n\n".join([opening, *sections]) + "\n")
+    write_text(RESULTS, "\n\n".join([opening, *sections.values()]) + "\n")
+
+
+def known_sections(page: str) -> dict[str, str]:
+    """The sections of the page by their titles."""
+    parts = page.split("\n## ")[1:]
+    return {part.partition("\n")[0]: f"## {part.strip()}" for part in parts}
+
+
+def measurements() -> list[str]:
+    """What the benchmarks measured, each as a paragraph and a table."""
+    return [table(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(MEASURED.glob("*.json"))]
 
 
 def section(name: str, folder: Path) -> str:
