@@ -143,6 +143,7 @@ class Trainer(transformers.Trainer):
     ) -> None:
         self._settings, self._objective, self._work = settings, module.objective, work
         self._batches, self._validate = batches, validate
+        self._longest = int(batches.plan.lengths.max())
         self._best = BestWeights(work, greater_is_better=settings.greater_is_better)
         self._meter, self.progress = Meter(), ProgressReport(title)
         pace = Pace(settings.checkpoint_s, self._sum_over_processes)
@@ -174,9 +175,8 @@ class Trainer(transformers.Trainer):
         with self._meter.stopwatch.part("data"):
             batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         tokens = sum(map(count_tokens, batches))
-        longest = int(self._batches.plan.lengths.max())
         self._meter.positions += sum(batch["input_ids"].numel() for batch in batches)
-        self._meter.positions_unsorted += longest * sum(map(count_examples, batches))
+        self._meter.positions_unsorted += self._longest * sum(map(count_examples, batches))
         counts: defaultdict[str, float] = defaultdict(float)
         for batch in batches:
             for name, count in self._objective.counts(batch).items():
