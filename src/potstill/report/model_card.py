@@ -12,8 +12,8 @@ import yaml
 
 from potstill.records import ProblemType
 from potstill.report.evidence import Interval
-from potstill.report.page import environment
 from potstill.report.sentences import percent
+from potstill.report.shell import environment
 from potstill.runs import write_text
 
 Purpose = Literal["text-classification", "fill-mask"]

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from potstill.report import sentences, tables
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
+from potstill.report.shell import fill_page
 from potstill.runs import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_WARNINGS = 3
 """With more than these, the head of the page counts its warnings instead of listing them."""
 NOT_CURVES = {"step", "epoch", "learning_rate", "grad_norm", "tokens", "total_flos"}
@@ -55,9 +54,10 @@ def write_page(report: Report, path: Path) -> None:
 
 def render_page(report: Report) -> str:
     """The page as HTML text; texts from data are escaped, figures are inline SVG."""
-    template = environment().get_template("page.html.j2")
     views = [_view(task) for task in report.tasks]
-    return template.render(
+    return fill_page(
+        "page.html.j2",
+        title=report.title,
         report=report,
         verdict=sentences.verdict(report),
         retention=tables.retention_table(report) if report.tasks else None,
@@ -68,20 +68,6 @@ def render_page(report: Report) -> str:
         views=views,
         warnings=_warnings(report),
         layer_map=tables.mapping_table(report.layer_map),
-        styles=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
-    )
-
-
-def environment(*, autoescape: bool = True) -> Environment:
-    """Jinja2 over this room's templates; a name the template does not know is an error."""
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
     )
 
 

@@ -1,0 +1,39 @@
+"""What every page shares: one file with its styles, figures and script inside, which asks nothing of any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def fill_page(template: str, *, title: str, styles: str = "", script: str = "", **content: Any) -> str:
+    """A self-contained page of a template that extends the shell, as HTML text.
+
+    ``styles`` and ``script`` name files beside the template, which follow those that every page has.
+    """
+    return (
+        environment()
+        .get_template(template)
+        .render(title=title, styles=_inline("page.css", styles), script=_inline("page.js", script), **content)
+    )
+
+
+def environment(*, autoescape: bool = True) -> Environment:
+    """Jinja2 over this room's templates; a name the template does not know is an error."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _inline(*names: str) -> Markup:
+    return Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names if name))
