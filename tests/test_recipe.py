@@ -101,12 +101,26 @@ def test_an_unknown_key_that_resembles_none_lists_those_there_are():
         ("student.layer_choice", "papper", r"student\.layer_choice: Input should be 'paper', .* or 'spread' or "),
         ("student.layer_choice", [0, "x"], r"student\.layer_choice"),
         ("tasks.0.limits", {"train": 0}, r"tasks\.0\.limits\.train: Input should be greater than 0; found 0"),
+        (
+            "finetune",
+            {"batch_tokens": 100},
+            r"finetune: batch_tokens 100 cannot hold a row of max_length 128; give 128",
+        ),
         ("tasks.0.finetune", {"epochs": -1}, r"tasks\.cola\.finetune: epochs: Input should be greater than or equal"),
     ],
 )
 def test_a_value_that_is_not_allowed_names_its_field_what_is_and_what_was_found(place: str, value: Any, said: str):
     with pytest.raises(RecipeError, match=said):
         build(Recipe, with_field(SMALLEST, place, value), where="mine.yaml")
+
+
+@pytest.mark.parametrize(("job", "section"), [(DistilJob, "distil"), (PretrainJob, "pretrain")])
+def test_a_batch_that_cannot_hold_a_block_is_refused_with_the_room_needed(job: Any, section: str):
+    content = {"out": "x", "corpus": {"block_length": 60}, section: {"batch_tokens": 63}}
+    with pytest.raises(RecipeError, match=r"batch_tokens 63 cannot hold a row of corpus.block_length 60; give 64"):
+        build(job, content, where="mine.yaml")
+    content[section] = {"batch_tokens": 64}
+    assert getattr(build(job, content, where="mine.yaml"), section).batch_tokens == 64
 
 
 def test_a_missing_field_is_named():
@@ -156,7 +170,7 @@ OTHER_VALUES: dict[str, Any] = {
     "files": "a.csv", "text_columns": ("other",), "label_columns": ("other",), "label_names": ("other",),
     "cleaning": ("line_breaks",), "seeds": (5,), "metric": "other", "dropout": 0.25, "teacher": "other",
     "data_dir": Path("other"), **dict.fromkeys(("max_steps", "evaluate_steps", "patience", "checkpoint_steps"), 3),
-    **dict.fromkeys(("max_characters", "hidden_size", "heads", "intermediate_size"), 3),
+    **dict.fromkeys(("max_characters", "hidden_size", "heads", "intermediate_size"), 3), "batch_tokens": 512,
 }  # fmt: skip
 """For fields whose default does not show what else they allow."""
 

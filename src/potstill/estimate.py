@@ -78,21 +78,23 @@ def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
     if isinstance(job, PretrainJob):
         rows, length = _corpus_size(recipe, job.corpus)
         trained, flops, shape = (
-            _trained_rows(job.pretrain, rows),
+            _trained_rows(job.pretrain, rows, length),
             _mlm_flops(teacher, job.pretrain.masking.share),
             teacher,
         )
-        trained += job.pretrain.head_steps * job.pretrain.batch_size
+        trained += job.pretrain.head_steps * _rows_per_batch(job.pretrain, length)
     elif isinstance(job, DistilJob):
         rows, length = _corpus_size(recipe, job.corpus)
         shape, share = _student_shape(teacher, job.student), job.distil.masking.share
-        trained = _trained_rows(job.distil, rows)
+        trained = _trained_rows(job.distil, rows, length)
         flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
     else:
         assert isinstance(job, FinetuneJob)
         shape = teacher if Path(job.out).parent.name == "teacher" else _student_shape(teacher, recipe.student)
         rows, length, measured = _task_size(recipe, job)
-        trained = _trained_rows(job.finetune, rows) + measured / 3  # a forward pass is a third of a training step
+        trained = (
+            _trained_rows(job.finetune, rows, length) + measured / 3
+        )  # a forward pass is a third of a training step
         flops = 3 * shape.forward_flops
     return {
         "stage": stage.name,
@@ -114,11 +116,15 @@ def _state(job: Job) -> str:
     return "finished" if (read_json(job.out / "manifest.json") or {})["status"] == "finished" else "interrupted"
 
 
-def _trained_rows(section: TrainingSection, rows: int) -> float:
-    """Rows that go through training, over all epochs."""
+def _trained_rows(section: TrainingSection, rows: int, length: float) -> float:
+    """Rows of ``length`` tokens on average that go through training, over all epochs."""
     if section.max_steps is not None:
-        return float(section.max_steps * section.batch_size * section.accumulation)
+        return section.max_steps * section.accumulation * _rows_per_batch(section, length)
     return section.epochs * rows
+
+
+def _rows_per_batch(section: TrainingSection, length: float) -> float:
+    return section.batch_size if section.batch_tokens is None else section.batch_tokens / length
 
 
 def _mlm_flops(shape: Shape, masked_share: float) -> float:

@@ -26,6 +26,9 @@ class TrainingSection(Section):
 
     learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW.")
     batch_size: Positive = Field(32, description="Rows per batch on each process.")
+    batch_tokens: Positive | None = Field(
+        None, description="Tokens per batch, padding included, instead of batch_size: as many like rows as fit."
+    )
     accumulation: Positive = Field(1, description="Batches per optimiser step; the result is that of one large batch.")
     epochs: float = Field(3.0, ge=0, description="Passes over the training rows; parts of one are allowed.")
     max_steps: Positive | None = Field(None, description="Optimiser steps, exactly; overrides epochs.")
@@ -56,6 +59,14 @@ class TrainingSection(Section):
         if self.patience is not None and self.keep == "last":
             raise ValueError("patience stops after the best validation, so it needs keep: best")
         return self
+
+    def require_room(self, length: int, what: str) -> None:
+        """Raise ValueError where a batch of ``batch_tokens`` cannot hold a row of ``length`` tokens, padded to 8s."""
+        needed = -(-length // 8) * 8
+        if self.batch_tokens is not None and self.batch_tokens < needed:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} cannot hold a row of {what} {length}; give {needed} or more"
+            )
 
 
 class CorpusSection(Section):
@@ -187,6 +198,11 @@ class FinetuneSection(TrainingSection):
     )
     metric: str | None = Field(None, description="Primary metric, by which keep: best chooses; else the task's.")
 
+    @model_validator(mode="after")
+    def _batches_hold_a_text(self) -> Self:
+        self.require_room(self.max_length, "max_length")
+        return self
+
 
 class TaskSection(Section):
     """A task to fine-tune and measure on: a known name, or one's own files."""
@@ -256,6 +272,11 @@ class PretrainJob(Job):
     corpus: CorpusSection = CorpusSection()
     pretrain: PretrainSection = PretrainSection()
 
+    @model_validator(mode="after")
+    def _batches_hold_a_block(self) -> Self:
+        self.pretrain.require_room(self.corpus.block_length, "corpus.block_length")
+        return self
+
 
 class DistilJob(Job):
     """Teacher + text → student."""
@@ -264,6 +285,11 @@ class DistilJob(Job):
     corpus: CorpusSection = CorpusSection()
     student: StudentSection = StudentSection()
     distil: DistilSection = DistilSection()
+
+    @model_validator(mode="after")
+    def _batches_hold_a_block(self) -> Self:
+        self.distil.require_room(self.corpus.block_length, "corpus.block_length")
+        return self
 
 
 class FinetuneJob(Job):

@@ -179,7 +179,13 @@ def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: Pre
         texts=texts,
         encoded=encoded,
         batches=LabelledTexts(
-            encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=section.packing
+            encoded,
+            train.targets,
+            texts.pad_id,
+            batch_size=section.batch_size,
+            seed=job.seed,
+            packed=section.packing,
+            batch_tokens=section.batch_tokens,
         ),
         objective=_objective(job, data, teacher),
         settings=settings,
