@@ -64,8 +64,7 @@ def main() -> None:
     sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
     title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
     repeats = take_turns(__file__, list(ARMS), sys.argv[1:], arguments.repeats)
-    store(arguments.name, title=title, rate="tokens_per_s", arms=ARMS, repeats=repeats)
-    print(table({"title": title, "rate": "tokens_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
+    print(table(store(arguments.name, title=title, rate="tokens_per_s", arms=ARMS, repeats=repeats)))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

@@ -61,8 +61,7 @@ def main() -> None:
     ]
     title = f"Fine-tuning on {arguments.task}, {arguments.shape}, at most {arguments.max_length} tokens"
     repeats = take_turns(__file__, list(ARMS), options, arguments.repeats)
-    store(arguments.name, title=title, rate="texts_per_s", arms=ARMS, repeats=repeats)
-    print(table({"title": title, "rate": "texts_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
+    print(table(store(arguments.name, title=title, rate="texts_per_s", arms=ARMS, repeats=repeats)))
 
 
 def parsed() -> argparse.Namespace:
