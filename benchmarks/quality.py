@@ -47,6 +47,7 @@ ARMS = {
     "bf16": "sorted, in bf16",
     "potstill": "as recipes do it unasked",
 }
+PEERS = ("plain",)
 TEACHER, MAX_LENGTH, BATCH_SIZE, EPOCHS = "minilm-l6", 128, 32, 3
 
 
@@ -68,7 +69,8 @@ def main() -> None:
         f"{arguments.layers} layers of {TEACHER}, {EPOCHS} epochs; a repeat is a seed"
     )
     name = f"quality-{arguments.task}"
-    print(table(store(name, title=title, arms=arms, repeats=repeats, rate="texts_per_s", quality=metric)))
+    kept = store(name, title=title, arms=arms, repeats=repeats, rate="texts_per_s", peers=PEERS, quality=metric)
+    print(table(kept))
 
 
 def parsed() -> argparse.Namespace:

@@ -46,16 +46,18 @@ def store(
     arms: Mapping[str, str],
     repeats: Sequence[Mapping[str, Figures]],
     rate: str | None = None,
+    peers: Sequence[str] = (),
     quality: str | None = None,
 ) -> dict[str, Any]:
     """Keep what was measured, with the machine, for ``results.py``, and return it.
 
-    ``rate`` names the figure by which the last arm is so many times as fast as each, ``quality`` the one by which each
-    differs from the first.
+    ``rate`` names the figure by which arms are so many times as fast as each of ``peers``, ``quality`` the one by which
+    they differ from the first arm.
     """
     content = {
         "title": title,
         "rate": rate,
+        "peers": list(peers),
         "quality": quality,
         "arms": dict(arms),
         "machine": {**machine(), **versions()},
@@ -67,28 +69,27 @@ def store(
 
 
 def table(measured: Mapping[str, Any]) -> str:
-    """A row for each arm: the median of each figure, and how the arms compare in rate and in quality."""
-    repeats, rate, quality = measured["repeats"], measured["rate"], measured.get("quality")
-    first, *_, last = measured["arms"]
-    figures = list(repeats[0][last])
+    """A row for each arm: the median of each figure, and how it compares with the peers in rate and in quality."""
+    repeats, rate, quality, arms = measured["repeats"], measured["rate"], measured["quality"], measured["arms"]
+    first = next(iter(arms))
+    figures = list(repeats[0][first])
     header = ["arm", *(figure.replace("_", " ") for figure in figures)]
-    header += [f"“{last}” is … times as fast"] * bool(rate)
+    header += [f"times as fast as “{peer}”" for peer in measured["peers"]]
     header += [f"{quality.replace('_', ' ')} less that of “{first}”"] if quality else []
     rows = [header, ["---"] * len(header)]
-    for arm, described in measured["arms"].items():
-        row = [f"{arm}: {described}"]
-        row += [f"{statistics.median(repeat[arm][figure] for repeat in repeats):,.4g}" for figure in figures]
-        row += ["" if arm == last else _ratio(repeats, rate, arm, last)] if rate else []
-        row += ["" if arm == first else _difference(repeats, quality, arm, first)] if quality else []
-        rows.append(row)
+    for arm, described in arms.items():
+        medians = [f"{statistics.median(repeat[arm][figure] for repeat in repeats):,.4g}" for figure in figures]
+        ratios = ["" if arm == peer else _ratio(repeats, rate, arm, peer) for peer in measured["peers"]]
+        differs = ["" if arm == first else _difference(repeats, quality, arm, first)] if quality else []
+        rows.append([f"{arm}: {described}", *medians, *ratios, *differs])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     where = ", ".join(f"{name}: {value}" for name, value in measured["machine"].items())
     return "\n".join([f"{measured['title']}, {len(repeats)} repeats.\n", *lines, f"\nMachine and versions — {where}."])
 
 
-def _ratio(repeats: Sequence[Mapping[str, Figures]], rate: str, arm: str, last: str) -> str:
+def _ratio(repeats: Sequence[Mapping[str, Figures]], rate: str, arm: str, peer: str) -> str:
     """The median over the repeats, with its range."""
-    ratios = [repeat[last][rate] / repeat[arm][rate] for repeat in repeats]
+    ratios = [repeat[arm][rate] / repeat[peer][rate] for repeat in repeats]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
