@@ -226,7 +226,7 @@ class Trainer(transformers.Trainer):
         counts: dict[str, float] = num_items_in_batch
         with self._meter.stopwatch.part("forward"):
             sums = model(inputs)
-        means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+        means = {name: total / (counts[name] or 1.0) for name, total in sums.items()}
         self._meter.add({name: float(mean.detach()) for name, mean in means.items()})
         weighted = [self._objective.weights[name] * mean for name, mean in means.items()]
         # DDP averages gradients over processes; the counts already span them all.
