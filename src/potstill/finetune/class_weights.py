@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
@@ -54,6 +54,6 @@ def _by_name(wished: Mapping[str, float], label_names: Sequence[str]) -> list[fl
     return [wished.get(name, 1.0) for name in label_names]
 
 
-def weights_by_name(weights: np.ndarray | None, label_names: Sequence[str]) -> dict[str, float | list[float]] | None:
+def weights_by_name(weights: Any | None, label_names: Sequence[str]) -> dict[str, float | list[float]] | None:
     """The weights as plain values by label: a number each, or of many labels two, not given and given."""
     return None if weights is None else dict(zip(label_names, weights.tolist(), strict=True))
