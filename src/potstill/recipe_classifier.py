@@ -70,7 +70,7 @@ class ClassifierSection(Section):
     )
     rates: RatesSection = RatesSection()
     head: HeadSection = HeadSection()
-    class_weights: Literal["none", "balanced"] | dict[LabelName, Annotated[float, Field(ge=0)]] = Field(
+    class_weights: Literal["none", "balanced"] | dict[LabelName, float] = Field(
         "none",
         description="Weight of each label in the loss: none, balanced (scikit-learn's, from the training rows), or by "
         "label, those not named having 1; of many labels, the weight of a label where it is given.",
@@ -81,3 +81,11 @@ class ClassifierSection(Section):
         description="γ of the focal loss (Lin et al. 2017), which counts less what is decided already; 0: off.",
     )
     keep_epochs: bool = Field(False, description="Keep the model of every epoch, below epochs/ in the run.")
+
+    @model_validator(mode="after")
+    def _weights_are_not_negative(self) -> Self:
+        weights = {} if isinstance(self.class_weights, str) else self.class_weights
+        negative = [name for name, weight in weights.items() if weight < 0]
+        if negative:
+            raise ValueError(f"class_weights: the weight of {negative[0]!r} is below 0")
+        return self
