@@ -345,6 +345,16 @@ def test_a_late_group_is_warmed_up_when_it_joins():
     assert late[4:] == pytest.approx([0.0, 0.35, 0.6, 0.5])
 
 
+def test_patience_counts_once_everything_trains(rig: Any, tmp_path: Path):
+    # oracle: by hand, the head trains alone in 3 steps; the validations of steps 4 and 5 are the first that count
+    scores = iter([1.0] * N_STEPS)
+    choices = {"evaluate_steps": 1, "patience": 2, "metric": "score", "keep": "best"}
+    _, result = rig.train(
+        tmp_path, plan=planned("hybrid"), validate=lambda model: {"score": next(scores)}, **choices
+    )  # fmt: skip
+    assert (result.steps, result.stopped_early) == (5, True)
+
+
 def test_a_plan_that_leaves_parameters_out_is_an_error(rig: Any, tmp_path: Path):
     objective = rig.TwoTerms(nn.ModuleDict({"projection": nn.Linear(2, 2)}))
     with pytest.raises(ValueError, match=r"says nothing of loss_modules\.projection\.weight"):

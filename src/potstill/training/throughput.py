@@ -55,8 +55,8 @@ def measured_throughput(
     """The figures of one training from what it counted on this process.
 
     ``positions_unsorted`` are those that padding every row to the longest of all would have taken. ``flops`` are the
-    operations of all matrix products, 0 where they were not counted. ``rate_flops`` is
-    the machine's rate of matrix products in training's arithmetic, in FLOP/s.
+    operations of all matrix products, 0 where they were not counted. ``rate_flops`` is the machine's rate of matrix
+    products in training's arithmetic, in FLOP/s.
     """
     training_s = sum(value for part, value in seconds.items() if part not in _ASIDE) or 1e-9
     return Throughput(

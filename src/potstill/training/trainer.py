@@ -28,7 +28,7 @@ from potstill.training.arithmetic import matrix_rate
 from potstill.training.checkpoints import BestWeights, keep_epoch, latest_checkpoint, saving
 from potstill.training.meter import Meter
 from potstill.training.objective import Objective, count_examples, count_tokens
-from potstill.training.pace import Pace
+from potstill.training.pace import Pace, Patience
 from potstill.training.parameters import FollowPlan, ParameterPlan, warm_up_late_groups
 from potstill.training.progress import ProgressReport
 from potstill.training.result import FitResult, load_finished, store_finished
@@ -157,7 +157,7 @@ class Trainer(transformers.Trainer):
             args=training_arguments(settings, work, len(batches.plan), validates=validate is not None),
             train_dataset=_Batches(batches),
             eval_dataset=_Batches(batches) if validate is not None else None,
-            callbacks=[self._meter, *follower, self.progress, pace, *_watchers(settings, log_folder)],
+            callbacks=[self._meter, *follower, self.progress, pace, *_watchers(settings, log_folder, plan)],
         )
         self.model_accepts_loss_kwargs = True
         self.remove_callback(transformers.PrinterCallback)
@@ -382,10 +382,12 @@ class Trainer(transformers.Trainer):
         )
 
 
-def _watchers(settings: TrainingSettings, log_folder: Path | None) -> list[transformers.TrainerCallback]:
+def _watchers(
+    settings: TrainingSettings, log_folder: Path | None, plan: ParameterPlan | None
+) -> list[transformers.TrainerCallback]:
     watchers: list[transformers.TrainerCallback] = []
     if settings.patience is not None:
-        watchers.append(transformers.EarlyStoppingCallback(settings.patience))
+        watchers.append(Patience(settings.patience, from_step=max(plan.starts) if plan else 0))
     if log_folder is not None and "tensorboard" in settings.report_to:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback
