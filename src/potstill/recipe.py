@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from potstill.recipe_classifier import ClassifierSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -175,7 +176,7 @@ class DistilSection(TrainingSection):
         return self
 
 
-class FinetuneSection(TrainingSection):
+class FinetuneSection(ClassifierSection, TrainingSection):
     """Encoder → classifier."""
 
     max_length: int = Field(
@@ -201,6 +202,12 @@ class FinetuneSection(TrainingSection):
     @model_validator(mode="after")
     def _batches_hold_a_text(self) -> Self:
         self.require_room(self.max_length, "max_length")
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_are_validated(self) -> Self:
+        if self.keep_epochs and self.evaluate_steps is not None:
+            raise ValueError("keep_epochs keeps what each epoch's validation saw, so it needs evaluate_steps absent")
         return self
 
 
@@ -346,7 +353,9 @@ class Recipe(Section):
             seeds = task.seeds or self.seeds
             if len(set(seeds)) < len(seeds):
                 raise ValueError("the same seed is named twice")
-            self.finetune_for(task)
+            section = self.finetune_for(task)
+            if section.freeze_layers > self.student.layers:
+                raise ValueError(f"freeze_layers is {section.freeze_layers}, and the student has {self.student.layers}")
         copies = [name for name in self.baselines if name != "random"]
         if self.student.initialise == "random" and copies:
             raise ValueError(f"a student with random weights has no baselines of copied layers ({', '.join(copies)})")

@@ -157,6 +157,9 @@ def _show(run: Any, *, as_json: bool) -> None:
         )
     for split, metrics in run.metrics().items():
         print_rows(f"{split}", [{"metric": name, "value": value} for name, value in metrics.items()])
+    if manifest.get("epochs"):
+        print_rows("Epochs, on the selection split", manifest["epochs"])
+        tell(manifest["choice"])
     of_the_data = (manifest.get("data") or manifest.get("corpus") or {}).get("notes", [])
     for note in (*of_the_data, *manifest.get("notes", [])):
         tell(f"note: {note}")

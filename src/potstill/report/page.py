@@ -24,13 +24,14 @@ NOT_CURVES = {"step", "epoch", "learning_rate", "grad_norm", "tokens", "total_fl
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Figures of one training, with its warning (or None), under its name."""
+    """Figures and tables of one training, with its warning (or None), under its name."""
 
     name: str
     figures: Sequence[Markup]
     warning: str | None
     notes: Sequence[str] = ()
     took: str = ""
+    details: Sequence[tables.Table] = ()
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,16 @@ def _draw_confusion(task: TaskEvidence, arm: ArmEvidence) -> Markup:
 
 
 def _draw_training(task: TaskEvidence, arm: ArmEvidence) -> _Drawn:
-    """Loss and the primary metric of fine-tuning over epochs."""
+    """Loss and primary metric of fine-tuning over epochs, its epochs side by side, and its rates where they differ."""
     drawn = _draw_names(arm.history, ("loss", task.metric), f"{task.name}, {arm.name}", arm.best_epoch)
-    return _Drawn(arm.name, drawn, sentences.rising_loss(arm.history))
+    details = [table for table in (tables.epoch_table(arm), tables.rate_table(arm)) if table is not None]
+    return _Drawn(
+        arm.name,
+        drawn,
+        sentences.rising_loss(arm.history),
+        notes=[arm.choice] if arm.choice else (),
+        details=details,
+    )
 
 
 def _draw_distillation(run: DistillationEvidence) -> _Drawn:

@@ -132,6 +132,9 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "per_class": [] if predictions.problem_type == "regression" else per_class(predictions),
         "history": first.history(),
         "best_epoch": best["epoch"] if best else None,
+        "epochs": first.manifest.get("epochs") or (),
+        "choice": first.manifest.get("choice") or "",
+        "rates": first.manifest.get("rates") or (),
         "n_parameters": first.manifest["parameters"],
         "bytes_on_disk": parameters_on_disk(first.path),
         "training_s": median(run.manifest["training_s"] for run in runs),
@@ -254,7 +257,8 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         n_parameters=manifest["parameters"],
         bytes_on_disk=parameters_on_disk(run.path),
         truncated_share=_share(predictions),
-        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest)],
+        opens_with=manifest.get("opens_with") or "transformers",
+        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest), *_choice(manifest)],
         data_notes=manifest["data"]["notes"],
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
@@ -269,6 +273,10 @@ def _is_pair(task: Any) -> bool:
 
 def _second(manifest: Mapping[str, Any]) -> list[str]:
     return [f"learnt from the outputs of {_public(manifest['teacher'])} as well"] if manifest["teacher"] else []
+
+
+def _choice(manifest: Mapping[str, Any]) -> list[str]:
+    return [manifest["choice"]] if manifest.get("choice") else []
 
 
 def _public_recipe(folder: Path) -> str:
