@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from potstill.decisions import Strategy, ThresholdRule
+from potstill.decisions import ThresholdRule
 from potstill.errors import RecipeError
 from potstill.recipe import Recipe
 from potstill.recipe_decisions import DecisionsSection
@@ -17,10 +17,6 @@ SMALLEST: dict[str, Any] = {"name": "mine", "tasks": [{"name": "cola"}]}
 
 def test_a_recipe_that_says_nothing_has_no_decisions():
     assert build(Recipe, SMALLEST, where="x").decisions is None
-
-
-def test_the_section_knows_the_strategies_of_the_rule():
-    assert get_args(DecisionsSection.model_fields["thresholds"].annotation) == get_args(Strategy)
 
 
 def test_the_section_is_the_rule_below_it():

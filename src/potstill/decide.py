@@ -44,7 +44,7 @@ def effect_rows(effect: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "before": metric["before"],
                 "after": metric["after"],
                 "difference, 95% interval": f"{change['low']:+.4f} – {change['high']:+.4f}" if placed else "–",
-                "": metric["word"],
+                "in words": metric["word"],
             }
         )
     return rows

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
-from potstill.decisions import ThresholdRule
+from potstill.decisions import Strategy, ThresholdRule
 from potstill.errors import RecipeError
 from potstill.sections import Section
 
@@ -14,7 +12,7 @@ from potstill.sections import Section
 class DecisionsSection(Section):
     """How every classifier turns logits into decisions; fitted on its selection split, never on the reported one."""
 
-    thresholds: Literal["none", "g_mean", "f1", "f_beta", "precision", "recall", "cost"] = Field(
+    thresholds: Strategy = Field(
         "none",
         description="By what each label's threshold is chosen (of two labels, the second's): none is 0.5; precision "
         "and recall hold at_least of the one and maximise the other.",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from potstill.evaluate.decision_effect import DecisionEffect, MetricEffect
 from potstill.report.decision_evidence import DecisionEvidence, LabelCurves
 from potstill.report.decision_figures import MOST_LABELS, draw_precision_recall, draw_reliability, draw_roc
-from potstill.report.evidence import TaskEvidence
+from potstill.report.evidence import ArmEvidence, TaskEvidence
 from potstill.report.tables import NOTHING, Cell, Table
 
 MOST_CURVES = 12
@@ -33,10 +33,11 @@ class DecisionView:
 
 def view_decisions(task: TaskEvidence) -> list[DecisionView]:
     """One view for every arm of a task that has decisions."""
-    return [_view(task, arm.name, arm.decisions) for arm in task.arms if arm.decisions is not None]
+    return [_view(task, arm, arm.decisions) for arm in task.arms if arm.decisions is not None]
 
 
-def _view(task: TaskEvidence, arm: str, evidence: DecisionEvidence) -> DecisionView:
+def _view(task: TaskEvidence, arm: ArmEvidence, evidence: DecisionEvidence) -> DecisionView:
+    seed = f", seed {arm.shown_seed}" if len(evidence.temperatures) > 1 else ""
     temperatures = ", ".join(f"{temperature:.3f}" for temperature in evidence.temperatures)
     several = "s" if len(evidence.temperatures) > 1 else ""
     left_out = len(evidence.curves) - MOST_CURVES
@@ -44,23 +45,23 @@ def _view(task: TaskEvidence, arm: str, evidence: DecisionEvidence) -> DecisionV
     if left_out > 0:
         notes.append(f"Curves of {left_out} labels whose thresholds are nearer to 0.5 are not drawn.")
     return DecisionView(
-        name=arm,
+        name=arm.name,
         asked=f"Fitted on {evidence.fitted_on}: {evidence.asked}; temperature{several} {temperatures}.",
         sentence=evidence.effect.sentence,
-        thresholds=threshold_table(evidence) if evidence.thresholds else None,
+        thresholds=threshold_table(evidence, seed) if evidence.thresholds else None,
         effect=effect_table(evidence.effect),
-        figures=_draw(f"{task.name}, {arm}", evidence),
+        figures=_draw(f"{task.name}, {arm.name}{seed}", evidence),
         notes=notes,
     )
 
 
-def threshold_table(evidence: DecisionEvidence) -> Table:
+def threshold_table(evidence: DecisionEvidence, seed: str = "") -> Table:
     """Labels down: the threshold; precision and recall at it, on the rows it was fitted on and on the reported ones."""
     curves = {curve.label: curve for curve in evidence.curves}
     rows = [[Cell(label), _number(value), *_points(curves.get(label))] for label, value in evidence.thresholds.items()]
     split = evidence.effect.split
     columns = ["label", "threshold", "precision, fitted", "recall, fitted", f"precision, {split}", f"recall, {split}"]
-    return Table(columns, rows, f"Fitted on {evidence.fitted_on}.")
+    return Table(columns, rows, f"Fitted on {evidence.fitted_on}{seed}.")
 
 
 def _points(curve: LabelCurves | None) -> list[Cell]:
