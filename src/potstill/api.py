@@ -9,8 +9,9 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from potstill import pipeline
+from potstill import decide, pipeline
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
 from potstill.runs import RunFolder
 from potstill.sections import build
@@ -138,6 +139,33 @@ def compare(
     """Runs, or folders of ``seed-…`` runs, held against the first: figures, tests, costs, and a ``verdict``."""
     paths = [Path(run) for run in runs]
     return pipeline.compare(paths, metric=metric, resamples=resamples, speed=speed, data_dir=_path(data_dir))
+
+
+def calibrate(
+    run: str | Path,
+    *,
+    thresholds: str = "none",
+    temperature: bool = True,
+    beta: float | None = None,
+    at_least: float | None = None,
+    false_positive_cost: float | None = None,
+    false_negative_cost: float | None = None,
+) -> dict[str, Any]:
+    """Fit a temperature and thresholds on a run's selection split and keep them with it, for every predictor to obey.
+
+    ``thresholds`` is ``none``, ``g_mean``, ``f1``, ``f_beta`` (with ``beta``), ``precision`` or ``recall`` (with
+    ``at_least``) or ``cost`` (with both costs). Returns the ``decisions`` and their ``effect`` on the reported split.
+    Asked for neither, the run goes back to the likeliest label, and to 0.5 of each of many.
+    """
+    fields = {
+        "thresholds": thresholds,
+        "temperature": temperature,
+        "beta": beta,
+        "at_least": at_least,
+        "false_positive_cost": false_positive_cost,
+        "false_negative_cost": false_negative_cost,
+    }
+    return decide.calibrate(Path(run), build(DecisionsSection, _nested(fields), where="calibrate"))
 
 
 def report(folder: str | Path) -> Path:

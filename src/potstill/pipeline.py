@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from potstill.decide import decide_runs
 from potstill.errors import OtherRunError
 from potstill.machine import machine, versions
 from potstill.recipe import (
@@ -286,6 +287,7 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
         _run_stage(stage, tell)
+    decide_runs([stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob)], recipe.decisions, tell)
     return finish_experiment(recipe.folder, recipe, tell)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from potstill.recipe_classifier import ClassifierSection
+from potstill.recipe_decisions import DecisionsSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -342,6 +343,9 @@ class Recipe(Section):
         description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone.",
     )
     tasks: tuple[TaskSection, ...] = Field(min_length=1, description="Tasks to fine-tune and measure on.")
+    decisions: DecisionsSection | None = Field(
+        None, description="Temperature and thresholds of classifiers, each fitted on its selection split; or none."
+    )
     evaluate: EvaluateSection = EvaluateSection()
 
     @model_validator(mode="after")

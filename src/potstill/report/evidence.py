@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 from potstill.errors import CheckError
+from potstill.report.decision_evidence import DecisionEvidence
 
 Role = Literal["teacher", "student", "baseline"]
 Interval = tuple[float, float]
@@ -32,6 +33,7 @@ class ArmEvidence:
     n_parameters counts weights; bytes_on_disk the weights' file; training_s the wall time of one seed's training;
     latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1]. latency_ratios and
     throughput_ratios: how many times as fast as the teacher in either, one per repeat; empty for the teacher itself.
+    decisions: temperature and thresholds, under which all figures are; None where the arm has none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ArmEvidence:
     latency_ratios: Sequence[float] = ()
     throughput_ratios: Sequence[float] = ()
     truncated_share: float | None = None
+    decisions: DecisionEvidence | None = None
 
 
 @dataclass(frozen=True)

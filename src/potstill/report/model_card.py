@@ -26,10 +26,10 @@ batch = tokenizer({example}, truncation=True, max_length={max_length}, return_te
 {reading}
 """
 _READING: Mapping[ProblemType | None, str] = {
-    "single_label_classification": "probabilities = model(**batch).logits.softmax(-1)  # in the order of id2label",
-    "multi_label_classification": "probabilities = model(**batch).logits.sigmoid()  # in the order of id2label",
-    "regression": "score = model(**batch).logits.squeeze(-1)",
-    None: "logits = model(**batch).logits  # (texts, tokens, vocabulary)",
+    "single_label_classification": "probabilities = {logits}.softmax(-1)  # in the order of id2label",
+    "multi_label_classification": "probabilities = {logits}.sigmoid()  # in the order of id2label",
+    "regression": "score = {logits}.squeeze(-1)",
+    None: "logits = {logits}  # (texts, tokens, vocabulary)",
 }
 _OWN_SNIPPET = """from potstill.runtime.torch_predictor import TorchPredictor
 
@@ -48,6 +48,7 @@ class ModelCard:
     language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
+    thresholds: label -> the probability from which it counts, logits being divided by temperature.
     """
 
     model_name: str
@@ -74,6 +75,7 @@ class ModelCard:
     seeds: Sequence[int] = ()
     retention: float | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
     n_parameters: int | None = None
     bytes_on_disk: int | None = None
     latency_ms: float | None = None
@@ -163,12 +165,15 @@ def _snippet(card: ModelCard) -> str:
             example='("First text.", "Second text.")' if card.text_pair else '"A text."',
             reading="scores" if card.problem_type == "regression" else "probabilities",
         )
+    logits = "model(**batch).logits"
+    if card.temperature != 1:
+        logits = f"({logits} / {card.temperature:.6g})"
     return _SNIPPET.format(
         auto="AutoModelForSequenceClassification" if classifier else "AutoModelForMaskedLM",
         folder="path/to/this/folder",
         example='"First text.", "Second text."' if card.text_pair else '"A text."',
         max_length=card.max_length,
-        reading=_READING[card.problem_type if classifier else None],
+        reading=_READING[card.problem_type if classifier else None].format(logits=logits),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.report import sentences, tables
+from potstill.report.decision_view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
 from potstill.report.shell import fill_page
@@ -45,6 +46,7 @@ class _TaskView:
     per_class: tables.Table | None
     confusions: Sequence[Markup]
     trainings: Sequence[_Drawn]
+    decisions: Sequence[DecisionView]
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -109,6 +111,7 @@ def _view(task: TaskEvidence) -> _TaskView:
         per_class=tables.per_class_table(task),
         confusions=[_draw_confusion(task, arm) for arm in task.arms if arm.confusion],
         trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).figures],
+        decisions=view_decisions(task),
     )
 
 

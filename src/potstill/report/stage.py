@@ -12,11 +12,13 @@ import yaml
 
 from potstill.data.catalogue import CATALOGUE, Task
 from potstill.data.corpora import language_of
+from potstill.decisions import read_decisions
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.speed import paired_ratios
 from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
+from potstill.report.decision_evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
@@ -139,6 +141,7 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "bytes_on_disk": parameters_on_disk(first.path),
         "training_s": median(run.manifest["training_s"] for run in runs),
         "truncated_share": _share(predictions),
+        "decisions": gather_decisions(runs),
     }
 
 
@@ -237,7 +240,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
     manifest, name = run.manifest, run.manifest["task"]["name"]
     known, split = _known_task(manifest), manifest["report_split"]
     predictions = run.predictions(split)
-    labels = manifest["label_names"]
+    labels, decisions = manifest["label_names"], read_decisions(run.path)
     return ModelCard(
         model_name=run.path.resolve().name if known is None else f"{name}-{run.path.resolve().parent.name}",
         summary=f"A classifier of {name} ({len(labels)} outputs), fine-tuned from {_public(manifest['base_model'])}.",
@@ -254,6 +257,8 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         metrics=_numbers(run.metrics()[split]),
         n_examples=len(predictions),
         seeds=[manifest["seed"]],
+        thresholds=(decisions.thresholds or {}) if decisions else {},
+        temperature=decisions.temperature if decisions else 1.0,
         n_parameters=manifest["parameters"],
         bytes_on_disk=parameters_on_disk(run.path),
         truncated_share=_share(predictions),

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from potstill.data.batches import pad_rows
 from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.decisions import Decisions, read_decisions
 from potstill.errors import ModelError
 from potstill.models.teacher import (
     check_vocabulary_fits,
@@ -42,8 +43,12 @@ class TorchPredictor:
         problem_type: ProblemType,
         max_length: int | None = None,
         batch_size: int = 32,
+        decisions: Decisions | None = None,
     ) -> None:
-        """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take."""
+        """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take.
+
+        ``decisions`` are its temperature and thresholds; without them the likeliest label is given, or those from 0.5.
+        """
         if len(label_names) != model.config.num_labels:
             raise ModelError(
                 f"the model has {model.config.num_labels} outputs, which is not the number of labels",
@@ -58,6 +63,7 @@ class TorchPredictor:
         self.problem_type: ProblemType = problem_type
         self.max_length = _checked_length(max_length, min(longest_input(model), tokenizer.max_length))
         self.batch_size = batch_size
+        self.decisions = decisions
 
     @classmethod
     def open(
@@ -71,8 +77,9 @@ class TorchPredictor:
     ) -> TorchPredictor:
         """Open a finished run folder, or any classifier in Hugging Face layout, with the labels of its configuration.
 
-        ``dtype`` is a name of ``DTYPES``. Raises ``ModelError`` for pickles, for heads that are not a classifier's and
-        for any tensor the checkpoint does not hold.
+        Temperature and thresholds kept in the folder are obeyed. ``dtype`` is a name of ``DTYPES``. Raises
+        ``ModelError`` for pickles, for heads that are not a classifier's and for any tensor the checkpoint does not
+        hold, and ``RunFolderError`` for decisions that were fitted on other predictions than those in the folder.
         """
         if dtype not in DTYPES:
             raise ModelError("there is no such precision to run a model in", found=dtype, allowed=tuple(DTYPES))
@@ -80,7 +87,8 @@ class TorchPredictor:
         tokenizer = TextTokenizer.open(folder)
         model = open_classifier(folder).to(device=torch.device(device), dtype=DTYPES[dtype])
         labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size)
+        decisions = read_decisions(Path(folder))
+        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size, decisions)
 
     @property
     def n_parameters(self) -> int:
@@ -97,7 +105,7 @@ class TorchPredictor:
         encoded = self.tokenizer.encode(texts, self.max_length)
         logits = self._logits(encoded)
         elapsed_s = time.perf_counter() - started
-        return Predictions(
+        predictions = Predictions(
             ids=np.arange(len(encoded)).astype(str),
             logits=logits,
             label_names=self.label_names,
@@ -106,6 +114,7 @@ class TorchPredictor:
             truncated=np.asarray(encoded.truncated, dtype=bool),
             elapsed_s=elapsed_s,
         )
+        return predictions if self.decisions is None else self.decisions.apply(predictions)
 
     def _logits(self, encoded: EncodedTexts) -> np.ndarray:
         """``(n, k)`` float32."""
