@@ -27,7 +27,9 @@ LIGHT = (
     "potstill.evaluate.metrics",
     "potstill.evaluate.significance",
     "potstill.evaluate.retention",
+    "potstill.analyse.failures",
     "potstill.report.page",
+    "potstill.report.failures_page",
     "potstill.report.model_card",
     "potstill.cli.main",
 )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from potstill.report import sentences, tables
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
+from potstill.report.failure_tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
 from potstill.report.shell import fill_page
 from potstill.runs import write_text
@@ -44,6 +45,7 @@ class _TaskView:
     per_class: tables.Table | None
     confusions: Sequence[Markup]
     trainings: Sequence[_Drawn]
+    failures: FailuresView | None
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -54,10 +56,12 @@ def write_page(report: Report, path: Path) -> None:
 
 def render_page(report: Report) -> str:
     """The page as HTML text; texts from data are escaped, figures are inline SVG."""
-    views = [_view(task) for task in report.tasks]
+    views = [_view(task, number) for number, task in enumerate(report.tasks, start=1)]
     return fill_page(
         "page.html.j2",
         title=report.title,
+        styles="failures.css",
+        script="failures.js",
         report=report,
         verdict=sentences.verdict(report),
         retention=tables.retention_table(report) if report.tasks else None,
@@ -99,7 +103,7 @@ def _is_point(row: Mapping[str, Any], key: str) -> bool:
     return row.get(key) is not None and row.get("epoch") is not None
 
 
-def _view(task: TaskEvidence) -> _TaskView:
+def _view(task: TaskEvidence, number: int) -> _TaskView:
     return _TaskView(
         task=task,
         truncation=sentences.truncation(task),
@@ -108,6 +112,7 @@ def _view(task: TaskEvidence) -> _TaskView:
         per_class=tables.per_class_table(task),
         confusions=[_draw_confusion(task, arm) for arm in task.arms if arm.confusion],
         trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).figures],
+        failures=None if task.failures is None else failures_view(task.failures, f"failures-{number}"),
     )
 
 
