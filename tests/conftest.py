@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 import random
+import shutil
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -283,3 +285,115 @@ def experiment(potstill: Any, tiny: TinyWorld, tmp_path_factory: pytest.TempPath
     called = potstill("run", recipe, "--out", folder)
     assert called.code == 0, called.err
     return Experiment(recipe, folder, called)
+
+
+# -- a browser, where there is one -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Headless Chromium through selenium, without a network.
+
+    Where one of them is not installed its tests are skipped, or fail if POTSTILL_BROWSER is ``required``. Whatever goes
+    wrong with those that are installed is a failure.
+    """
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, path in found.items() if path is None]
+    missing += [] if importlib.util.find_spec("selenium") else ["selenium"]
+    if missing:
+        stop = pytest.fail if os.environ.get("POTSTILL_BROWSER") == "required" else pytest.skip
+        stop(f"pages cannot be opened: {', '.join(missing)} not installed (CONTRIBUTING.md says how)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(found["chromium"])
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(str(found["chromedriver"])))
+    yield driver
+    driver.quit()
+
+
+# -- predictions without a model: rows of every kind of task, and texts of them ---------------------------------------
+
+ROW_WORDS = ("a", "film", "day", "not", "never", "good", "won't", "story", "42", "why?", "plain", "old", "was")
+
+
+def _rows(
+    logits: Any,
+    targets: Any,
+    problem_type: Any = "single_label_classification",
+    label_names: tuple[str, ...] | None = None,
+    ids: Sequence[str] | None = None,
+) -> Any:
+    import numpy as np
+
+    from potstill.records import Predictions
+
+    values = np.asarray(logits, dtype=np.float32)
+    n, k = values.shape
+    kinds: dict[str, Any] = {"multi_label_classification": np.int8, "regression": np.float32}
+    return Predictions(
+        ids=np.array(ids or [f"test-{row:06d}" for row in range(n)]),
+        logits=values,
+        label_names=label_names or tuple(f"label-{label}" for label in range(k)),
+        problem_type=problem_type,
+        n_tokens=np.arange(5, n + 5, dtype=np.int32) % 40,
+        truncated=np.arange(n) % 7 == 0,
+        elapsed_s=1.0,
+        targets=np.asarray(targets, dtype=kinds.get(problem_type, np.int64)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., Any]:
+    """Predictions of given logits and targets."""
+    return _rows
+
+
+@pytest.fixture(scope="session")
+def random_rows() -> Callable[..., Any]:
+    """Predictions that are right more often than not, of a kind of task, ``n`` rows and a seed.
+
+    Two with one ``truth`` share their targets.
+    """
+    import numpy as np
+
+    def draw(
+        kind: str, n: int, seed: int, *, truth: int = 0, k: int = 3, label_names: tuple[str, ...] | None = None
+    ) -> Any:
+        true, noise = np.random.default_rng(truth), np.random.default_rng(1000 + seed)
+        if kind == "regression":
+            scores = true.normal(3, 1, n)
+            return _rows(scores[:, None] + noise.normal(0, 0.5, (n, 1)), scores, kind, ("score",))
+        if kind == "multi_label_classification":
+            given = true.random((n, k)) < 0.3
+            return _rows(2.0 * given - 1 + noise.normal(size=(n, k)), given, kind, label_names)
+        labels = true.integers(0, k, n)
+        return _rows(1.5 * np.eye(k)[labels] + noise.normal(size=(n, k)), labels, kind, label_names)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def shuffle_rows() -> Callable[..., Any]:
+    """The same predictions with their rows in another order."""
+    from dataclasses import replace
+
+    def shuffle(predictions: Any, order: Any) -> Any:
+        names = ("ids", "logits", "n_tokens", "truncated", "targets")
+        return replace(predictions, **{name: getattr(predictions, name)[order] for name in names})
+
+    return shuffle
+
+
+@pytest.fixture(scope="session")
+def random_texts() -> Callable[[int], list[str]]:
+    """``n`` texts of 1 to 30 words, some negated, with digits or a question mark."""
+
+    def draw(n: int) -> list[str]:
+        rng = random.Random(7)
+        return [" ".join(rng.choices(ROW_WORDS, k=rng.randint(1, 30))) for _ in range(n)]
+
+    return draw

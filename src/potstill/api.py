@@ -168,6 +168,24 @@ def calibrate(
     return decide.calibrate(Path(run), build(DecisionsSection, _nested(fields), where="calibrate"))
 
 
+def failures(
+    run: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    split: str | None = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Study the failures of a fine-tuned run on its stored predictions, beside those of ``teacher``; write the page.
+
+    Returns the page's path, the summary, and every wrong row. The page goes to ``out``, or into the run, whose report
+    then has it as a section. ``split`` None is the split that the task reports on.
+    """
+    from potstill.report.failures_stage import write_failures
+
+    return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
+
+
 def report(folder: str | Path) -> Path:
     """Write the page and the model cards of an experiment or a run again, and return the page's path."""
     return pipeline.report(Path(folder))

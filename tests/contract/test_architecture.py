@@ -29,7 +29,9 @@ LIGHT = (
     "potstill.evaluate.significance",
     "potstill.evaluate.retention",
     "potstill.evaluate.decision_fit",
+    "potstill.analyse.failures",
     "potstill.report.page",
+    "potstill.report.failures_page",
     "potstill.report.model_card",
     "potstill.cli.main",
 )

@@ -46,6 +46,7 @@ def name_of(page: Path) -> str:
 @pytest.fixture
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill import decide, estimate, pipeline
+    from potstill.report import failures_stage
 
     def begin(*arguments: object, **named: object) -> Any:
         raise WorkBeginsError
@@ -54,6 +55,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipeline, name, begin)
     monkeypatch.setattr(estimate, "estimate", begin)
     monkeypatch.setattr(decide, "calibrate", begin)
+    monkeypatch.setattr(failures_stage, "write_failures", begin)
 
 
 def exit_code_of(command: str) -> int:

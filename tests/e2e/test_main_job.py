@@ -68,7 +68,7 @@ def test_run_leaves_exactly_its_stages_comparisons_and_page(experiment):
     assert {entry.name for entry in (root / "encoders").iterdir()} == {"teacher", "student", "copied", "random"}
     for task, seeds in (("reviews", 2), ("pairs", 1)):
         entries = {entry.name for entry in (root / "tasks" / task).iterdir()}
-        assert entries == {*ARMS, "comparison.json", "speed.json"}
+        assert entries == {*ARMS, "comparison.json", "speed.json", "failures.json"}
         assert len(runs_of(root, task)) == seeds * len(ARMS)
 
 

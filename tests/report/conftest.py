@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from potstill.analyse.failure_summary import summarise
+from potstill.analyse.failures import FailureStudy, study_failures
+from potstill.records import Predictions, ProblemType, Text
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Report, TaskEvidence
+from potstill.report.failure_rows import browser_columns
 from potstill.report.page import render_page
 
 TEACHER, STUDENT, UNDISTILLED, RANDOM = "teacher", "student", "student, not distilled", "student, random"
@@ -229,3 +234,48 @@ def page(report: Report) -> str:
 def change_arm() -> Callable[..., Report]:
     """``change_arm(report, arm_name, field=value)``: the report with that arm changed on every task."""
     return with_arm
+
+
+# -- failures: predictions of a student and a teacher, texts, and their study ------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What a page of failures is made from."""
+
+    student: Predictions
+    teacher: Predictions
+    texts: list[Text]
+    study: FailureStudy
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """As the stage makes it."""
+        names = {"task": "reviews", "model": "student, seed 1", "teacher_model": "teacher, seed 1", "split": "test"}
+        made = {"created": "2026-03-14T09:26:00+00:00", **summarise(self.study, self.texts)}
+        return {**names, **made, "browser": browser_columns(self.study, self.texts)}
+
+
+@pytest.fixture(scope="session")
+def make_failures(random_rows: Any, shuffle_rows: Any, random_texts: Any) -> Callable[..., Failures]:
+    """``make_failures(kind, n)``: student, teacher, random texts (each beginning with ``text``) and their study."""
+
+    def make(
+        kind: ProblemType,
+        n: int,
+        *,
+        pairs: bool = False,
+        text: str = "",
+        alone: bool = False,
+        label_names: tuple[str, ...] | None = None,
+        order: Sequence[int] | None = None,
+    ) -> Failures:
+        rows = np.arange(n) if order is None else np.asarray(order)
+        student, teacher = (shuffle_rows(random_rows(kind, n, seed, label_names=label_names), rows) for seed in (1, 2))
+        drawn: list[Any] = [f"{text} {one}".strip() for one in random_texts(2 * n)]
+        drawn = list(zip(drawn[:n], drawn[n:], strict=True)) if pairs else drawn[:n]
+        texts = [drawn[row] for row in rows]
+        study = study_failures(student, texts, teacher=None if alone else teacher, training_texts=drawn[:3])
+        return Failures(student, teacher, texts, study)
+
+    return make

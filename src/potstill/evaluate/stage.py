@@ -104,14 +104,9 @@ def evaluate_run(
     RunFolderError when the run is no classifier of ours or now predicts the split that its decisions were fitted on
     otherwise than then, and DataError naming the splits there are.
     """
-    folder = _open_classifier_run(run)
+    (folder,), data = open_runs([run], data_dir)
     from potstill.runtime.torch_predictor import TorchPredictor
 
-    where = data_dir or folder.recipe().get("data_dir")
-    data = load_task_section(
-        TaskSection.model_validate(folder.manifest["task"]), None if where is None else Path(where)
-    )
-    _require_same_rows(folder, data)
     chosen = split or data.task.report_split
     rows = data.split(chosen)
     predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
@@ -137,6 +132,19 @@ def _decisions_rest_on(run: RunFolder, split: str, fresh: Predictions) -> bool:
     assert fresh.targets is not None
     same_rows = np.array_equal(stored.ids, fresh.ids) and np.array_equal(stored.targets, fresh.targets)
     return same_rows and np.allclose(stored.logits, fresh.logits, rtol=0, atol=ROUNDING)
+
+
+def open_runs(paths: Sequence[Path | str], data_dir: Path | None) -> tuple[list[RunFolder], TaskData]:
+    """Classifiers' runs, and the rows that all of them were trained and measured on, from ``data_dir`` or from where
+    the first run found them. Raises RunFolderError for a run that is no classifier's, DataError for other rows.
+    """
+    runs = [_open_classifier_run(path) for path in paths]
+    where = data_dir or runs[0].recipe().get("data_dir")
+    section = TaskSection.model_validate(runs[0].manifest["task"])
+    data = load_task_section(section, None if where is None else Path(where))
+    for run in runs:
+        _require_same_rows(run, data)
+    return runs, data
 
 
 def _open_classifier_run(path: Path | str) -> RunFolder:

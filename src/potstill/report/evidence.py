@@ -72,6 +72,7 @@ class TaskEvidence:
 
     metric: the primary metric, by which arms are compared; split: the split all figures are computed on;
     rows: split -> rows as counted; rows_per_label: split -> label -> rows; notes: what was dropped, cut or cleaned.
+    failures: the summary of a study of failures, with the columns of its list; None where there was none.
     """
 
     name: str
@@ -83,6 +84,7 @@ class TaskEvidence:
     label_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     citation: str = ""
+    failures: Mapping[str, Any] | None = None
 
     def arm(self, name: str) -> ArmEvidence | None:
         """The arm of that name, or None where this task was not run with it."""

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from potstill.report import sentences, tables
 from potstill.report.decision_view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
+from potstill.report.failure_tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
 from potstill.report.shell import fill_page
 from potstill.runs import write_text
@@ -47,6 +48,7 @@ class _TaskView:
     confusions: Sequence[Markup]
     trainings: Sequence[_Drawn]
     decisions: Sequence[DecisionView]
+    failures: FailuresView | None
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -57,10 +59,12 @@ def write_page(report: Report, path: Path) -> None:
 
 def render_page(report: Report) -> str:
     """The page as HTML text; texts from data are escaped, figures are inline SVG."""
-    views = [_view(task) for task in report.tasks]
+    views = [_view(task, number) for number, task in enumerate(report.tasks, start=1)]
     return fill_page(
         "page.html.j2",
         title=report.title,
+        styles="failures.css",
+        script="failures.js",
         report=report,
         verdict=sentences.verdict(report),
         retention=tables.retention_table(report) if report.tasks else None,
@@ -102,7 +106,7 @@ def _is_point(row: Mapping[str, Any], key: str) -> bool:
     return row.get(key) is not None and row.get("epoch") is not None
 
 
-def _view(task: TaskEvidence) -> _TaskView:
+def _view(task: TaskEvidence, number: int) -> _TaskView:
     return _TaskView(
         task=task,
         truncation=sentences.truncation(task),
@@ -112,6 +116,7 @@ def _view(task: TaskEvidence) -> _TaskView:
         confusions=[_draw_confusion(task, arm) for arm in task.arms if arm.confusion],
         trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).figures],
         decisions=view_decisions(task),
+        failures=None if task.failures is None else failures_view(task.failures, f"failures-{number}"),
     )
 
 

@@ -20,6 +20,7 @@ from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
 from potstill.report.decision_evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
+from potstill.report.failures_stage import experiment_failures, kept_failures
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
 from potstill.runs import RunFolder, parameters_on_disk, read_json
@@ -58,7 +59,7 @@ def write_run_page(path: Path) -> Path:
     run = RunFolder.open(path)
     figures: Any = compare_runs({path.name: [path]}).arms[path.name].to_dict()["metrics"]
     arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]), **_summaries(figures))
-    task = _task_of(run, [arm])
+    task = _task_of(run, [arm], kept_failures(path, path))
     report = Report(
         title=path.name,
         created=run.manifest["finished"],
@@ -84,7 +85,7 @@ def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
         )
         for arm, facts in task["arms"].items()
     ]
-    return _task_of(next(iter(runs.values()))[0], arms)
+    return _task_of(next(iter(runs.values()))[0], arms, experiment_failures(root, task))
 
 
 def _measured(folder: Path) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _measured(folder: Path) -> dict[str, Any]:
     return comparison
 
 
-def _task_of(run: RunFolder, arms: Sequence[ArmEvidence]) -> TaskEvidence:
+def _task_of(run: RunFolder, arms: Sequence[ArmEvidence], failures: Mapping[str, Any] | None) -> TaskEvidence:
     manifest = run.manifest
     counts, name = manifest["data"]["counts"], manifest["task"]["name"]
     return TaskEvidence(
@@ -110,6 +111,7 @@ def _task_of(run: RunFolder, arms: Sequence[ArmEvidence]) -> TaskEvidence:
         label_names=manifest["label_names"],
         notes=manifest["data"]["notes"],
         citation=known.citation if (known := _known_task(manifest)) else "",
+        failures=failures,
     )
 
 

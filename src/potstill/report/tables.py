@@ -16,11 +16,12 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """``text``, lines of smaller ``detail`` under it, and what to sort by (the text where None)."""
+    """``text``, lines of smaller ``detail`` under it, what to sort by (the text where None), and its link."""
 
     text: str
     detail: str = ""
     sort: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
