@@ -80,6 +80,12 @@ class ClassifierSection(Section):
         ge=0,
         description="γ of the focal loss (Lin et al. 2017), which counts less what is decided already; 0: off.",
     )
+    long_texts: Literal["cut", "mean", "max"] = Field(
+        "cut",
+        description="Texts longer than max_length: cut, or read in windows, in training each with its text's label, in "
+        "prediction with the mean or the maximum of their logits. Single texts only.",
+    )
+    window_overlap: int = Field(32, ge=0, description="Tokens that neighbouring windows share.")
     keep_epochs: bool = Field(False, description="Keep the model of every epoch, below epochs/ in the run.")
 
     @model_validator(mode="after")

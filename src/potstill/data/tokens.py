@@ -136,9 +136,7 @@ class TextTokenizer:
     def encode_chunks(self, texts: Iterable[Text], max_length: int) -> Iterator[EncodedTexts]:
         """What ``encode`` gives, a bounded number of texts at a time, in their order."""
         limit = self._room(max_length)
-        single = self.backend.num_special_tokens_to_add(False)
-        prefix = self.backend.encode("a").special_tokens_mask.index(0)
-        tail = single - prefix
+        _, tail = self.special_sides
         shortening = Tokenizer.from_str(self.backend.to_str())
         shortening.enable_truncation(limit, strategy="longest_first")
         for chunk in checked_chunks(texts):
@@ -149,6 +147,12 @@ class TextTokenizer:
                 encodings[i] = shortened
             ids, lengths, types = _flatten(encodings, limit, tail, self.uses_token_types)
             yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
+
+    @property
+    def special_sides(self) -> tuple[int, int]:
+        """How many special tokens stand before and after a single text."""
+        prefix = self.backend.encode("a").special_tokens_mask.index(0)
+        return prefix, self.backend.num_special_tokens_to_add(False) - prefix
 
     def word_starts(self) -> np.ndarray:
         """``(vocab,)`` bool: true where a token begins a word, read from the vocabulary's own marks.

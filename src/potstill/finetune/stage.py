@@ -14,9 +14,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
-from potstill.data.token_files import encode_once
 from potstill.data.tokens import EncodedTexts, TextTokenizer
-from potstill.data.training_batches import LabelledTexts, truncated_sentence
+from potstill.data.training_batches import LabelledTexts
+from potstill.data.training_rows import training_rows
+from potstill.data.windows import Windows, cut_windows, single_texts
 from potstill.distil.teacher_cache import classify_once
 from potstill.errors import ModelError
 from potstill.evaluate.metrics import compute_metrics, find_metric
@@ -27,6 +28,7 @@ from potstill.finetune.hard_loss import HardLoss
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.heads import split_classifier
+from potstill.models.long_texts import keep_windows
 from potstill.models.own_head import with_own_head
 from potstill.models.packed_attention import run_packed
 from potstill.models.pooled_classifier import HeadShape, PooledForSequenceClassification
@@ -114,7 +116,15 @@ def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> N
     dropout = job.finetune.dropout if _head(job) is None else None
     classifier_config(teacher.config, data.task.label_names, data.task.problem_type, dropout)
     _require_positions(job, teacher)
-    texts.encode(data.splits["train"].texts[:1], job.finetune.max_length)
+    _read_one_text(job, data, texts)
+
+
+def _read_one_text(job: FinetuneJob, data: TaskData, texts: TextTokenizer) -> None:
+    """Raise what reading all of them would: no room for text, or none for windows of them, or pairs."""
+    first, windows = data.splits["train"].texts[:1], _windows(job)
+    encoded = texts.encode(first if windows is None else single_texts(first), job.finetune.max_length)
+    if windows is not None:
+        cut_windows(encoded, texts, job.finetune.max_length, windows.overlap)
 
 
 def _store_models(folder: RunFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -179,6 +189,7 @@ def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedMode
         dropout=job.finetune.dropout,
         head=_head(job),
     )
+    keep_windows(model, _windows(job))
     _require_positions(job, model)
     return model
 
@@ -220,12 +231,13 @@ def switch_to_packing(model: PreTrainedModel) -> None:
 def _lesson(
     job: FinetuneJob, data: TaskData, model: PreTrainedModel, texts: TextTokenizer, teacher: PreTrainedModel | None
 ) -> _Lesson:
-    section, train, settings = job.finetune, data.splits["train"], _settings(job, data)
+    section, settings = job.finetune, _settings(job, data)
     objective = _objective(job, data, teacher)
-    encoded = encode_once(train.texts, texts, section.max_length, key=f"train of {data.fingerprint}")
+    key = f"train of {data.fingerprint}"
+    rows = training_rows(data.splits["train"], texts, section.max_length, _windows(job), key=key)
     batches = LabelledTexts(
-        encoded,
-        train.targets,
+        rows.encoded,
+        rows.targets,
         texts.pad_id,
         batch_size=section.batch_size,
         batch_tokens=section.batch_tokens,
@@ -236,15 +248,15 @@ def _lesson(
     return _Lesson(
         data=data,
         texts=texts,
-        encoded=encoded,
+        encoded=rows.encoded,
         batches=batches,
         objective=objective,
         settings=settings,
         plan=plan_parameters(model, rates, _unfreezing(job), planned_steps(settings, len(batches.plan))),
         class_weights=weights_by_name(objective.hard.label_weights, data.task.label_names),
         metric=str(settings.metric),
-        cut=truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train"),
-        notes=[f"train: {note}" for note in encoded.notes],
+        cut=rows.told,
+        notes=[f"train: {note}" for note in rows.kept],
     )
 
 
@@ -346,8 +358,20 @@ def _mean_loss(hard: HardLoss, predictions: Any) -> float:
 def _predictor(job: FinetuneJob, model: nn.Module, lesson: _Lesson) -> TorchPredictor:
     task, section = lesson.data.task, job.finetune
     return TorchPredictor(
-        model, lesson.texts, task.label_names, task.problem_type, section.max_length, section.evaluate_batch_size
+        model,
+        lesson.texts,
+        task.label_names,
+        task.problem_type,
+        section.max_length,
+        section.evaluate_batch_size,
+        windows=_windows(job),
     )
+
+
+def _windows(job: FinetuneJob) -> Windows | None:
+    """How texts longer than the maximum are read; None where they are cut."""
+    section = job.finetune
+    return None if section.long_texts == "cut" else Windows(section.window_overlap, section.long_texts)
 
 
 def _store_all_predictions(job: FinetuneJob, folder: RunFolder, model: PreTrainedModel, lesson: _Lesson) -> None:

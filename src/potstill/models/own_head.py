@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from potstill.models.long_texts import keep_windows, windows_of
 from potstill.models.pooled_classifier import PooledForSequenceClassification
 from potstill.models.teacher import classifier_config
 
@@ -40,6 +41,7 @@ def with_own_head(model: PreTrainedModel) -> PreTrainedModel:
         plain = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype).to(model.device).eval()
     pooler = {name: t for name, t in plain.base_model.state_dict().items() if name.startswith("pooler.")}
     plain.base_model.load_state_dict(model.encoder.state_dict() | pooler, strict=True)
+    keep_windows(plain, windows_of(model))
     _copy_padded(model.head.dense, plain.get_submodule(first))
     _copy_padded(model.head.out, plain.get_submodule(last))
     return plain

@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 
 from potstill.data.batches import pad_rows
 from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.data.windows import UNCUT, Windows, cut_windows, pool_windows, single_texts
 from potstill.decisions import Decisions, read_decisions
 from potstill.errors import ModelError
+from potstill.models.long_texts import windows_of
 from potstill.models.teacher import (
     check_vocabulary_fits,
     longest_input,
@@ -32,7 +34,8 @@ class TorchPredictor:
     """Classifies texts with a torch model; results come in the order of the texts, whatever order they were run in.
 
     Texts are sorted by length inside, so that little is padded; neither padding nor the company of other texts changes
-    a logit by more than rounding. Texts longer than ``max_length`` tokens are cut and marked as truncated.
+    a logit by more than rounding. Texts longer than ``max_length`` tokens are cut and marked as truncated, or read in
+    windows where the model was trained on those.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class TorchPredictor:
         max_length: int | None = None,
         batch_size: int = 32,
         decisions: Decisions | None = None,
+        windows: Windows | None = None,
     ) -> None:
         """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take.
 
         ``decisions`` are its temperature and thresholds; without them the likeliest label is given, or those from 0.5.
+        With ``windows`` longer texts are read whole; without, they are cut.
         """
         if len(label_names) != model.config.num_labels:
             raise ModelError(
@@ -64,6 +69,7 @@ class TorchPredictor:
         self.max_length = _checked_length(max_length, min(longest_input(model), tokenizer.max_length))
         self.batch_size = batch_size
         self.decisions = decisions
+        self.windows = windows
 
     @classmethod
     def open(
@@ -87,8 +93,8 @@ class TorchPredictor:
         tokenizer = TextTokenizer.open(folder)
         model = open_classifier(folder).to(device=torch.device(device), dtype=DTYPES[dtype])
         labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-        decisions = read_decisions(Path(folder))
-        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size, decisions)
+        decisions, windows = read_decisions(Path(folder)), windows_of(model)
+        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size, decisions, windows)
 
     @property
     def n_parameters(self) -> int:
@@ -102,19 +108,27 @@ class TorchPredictor:
         GPU everything that was queued.
         """
         started = time.perf_counter()
-        encoded = self.tokenizer.encode(texts, self.max_length)
-        logits = self._logits(encoded)
+        logits, n_tokens, truncated = self._read(texts)
         elapsed_s = time.perf_counter() - started
         predictions = Predictions(
-            ids=np.arange(len(encoded)).astype(str),
+            ids=np.arange(len(logits)).astype(str),
             logits=logits,
             label_names=self.label_names,
             problem_type=self.problem_type,
-            n_tokens=np.asarray(encoded.n_tokens, dtype=np.int32),
-            truncated=np.asarray(encoded.truncated, dtype=bool),
+            n_tokens=np.asarray(n_tokens, dtype=np.int32),
+            truncated=np.asarray(truncated, dtype=bool),
             elapsed_s=elapsed_s,
         )
         return predictions if self.decisions is None else self.decisions.apply(predictions)
+
+    def _read(self, texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits, tokens before any was cut, and of which texts some were."""
+        if self.windows is None:
+            encoded = self.tokenizer.encode(texts, self.max_length)
+            return self._logits(encoded), encoded.n_tokens, encoded.truncated
+        whole = self.tokenizer.encode(single_texts(texts), UNCUT)
+        cut = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
+        return pool_windows(self._logits(cut.rows), cut.owners, self.windows.pooling), cut.n_tokens, whole.truncated
 
     def _logits(self, encoded: EncodedTexts) -> np.ndarray:
         """``(n, k)`` float32."""
