@@ -280,16 +280,34 @@ def test_a_part_moves_from_its_step_on_and_not_before(rig: Any, tmp_path: Path, 
         assert {part for part, names in parts.items() if moved & names} == {p for p in starts if starts[p] <= step}
 
 
-@pytest.mark.parametrize("strategy", ["hybrid", "gradual"])
-@pytest.mark.parametrize("batches", [3, 4, 5, 8])
-def test_a_plan_that_changes_is_followed_over_an_interruption(rig: Any, tmp_path: Path, strategy: str, batches: int):
+@pytest.fixture(scope="module")
+def uninterrupted(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Tensor], Any]]:
+    """Weights and history of each strategy whose plan changes, never interrupted."""
+    return {
+        strategy: rig.train(tmp_path_factory.mktemp(strategy), plan=planned(strategy, rates={"decay": 0.5}))
+        for strategy in ("hybrid", "gradual")
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "batches"),
+    [
+        ("hybrid", 4),
+        ("gradual", 5),
+        *(pytest.param("hybrid", batches, marks=pytest.mark.slow) for batches in (3, 5, 8)),
+        *(pytest.param("gradual", batches, marks=pytest.mark.slow) for batches in (3, 4, 6, 8)),
+    ],
+)
+def test_a_plan_that_changes_is_followed_over_an_interruption(
+    rig: Any, tmp_path: Path, uninterrupted: Any, strategy: str, batches: int
+):
     """Interrupted before, at and after the steps (3; 2, 4 and 6) at which more begins to train."""
     # oracle: the weights, bit by bit, and the history of the training that was not interrupted
+    whole, expected = uninterrupted[strategy]
     choices = {"plan": planned(strategy, rates={"decay": 0.5}), "checkpoint_steps": 1}
-    whole, expected = rig.train(tmp_path / "whole", **choices)
     with pytest.raises(rig.Interrupted):
-        rig.train(tmp_path / "parts", rows=rig.InterruptedRows(batches), **choices)
-    weights, result = rig.train(tmp_path / "parts", **choices)
+        rig.train(tmp_path, rows=rig.InterruptedRows(batches), **choices)
+    weights, result = rig.train(tmp_path, **choices)
     assert rig.differing(weights, whole) == []
     assert rig.untimed(result.history) == rig.untimed(expected.history)
 

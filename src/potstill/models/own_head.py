@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from potstill.models.long_texts import keep_windows, windows_of
@@ -42,8 +42,8 @@ def with_own_head(model: PreTrainedModel) -> PreTrainedModel:
     pooler = {name: t for name, t in plain.base_model.state_dict().items() if name.startswith("pooler.")}
     plain.base_model.load_state_dict(model.encoder.state_dict() | pooler, strict=True)
     keep_windows(plain, windows_of(model))
-    _copy_padded(model.head.dense, plain.get_submodule(first))
-    _copy_padded(model.head.out, plain.get_submodule(last))
+    _copy_padded(model.head.get_submodule("dense"), plain.get_submodule(first))
+    _copy_padded(model.head.get_submodule("out"), plain.get_submodule(last))
     return plain
 
 
@@ -55,9 +55,8 @@ def _fits(model: PooledForSequenceClassification) -> bool:
 
 
 @torch.no_grad()
-def _copy_padded(source: nn.Linear, target: nn.Linear) -> None:
-    """Give the leading rows and columns of ``target`` what ``source`` has, and the others 0."""
-    pairs: list[tuple[Tensor, Tensor]] = [(source.weight, target.weight), (source.bias, target.bias)]
-    for ours, own in pairs:
+def _copy_padded(source: nn.Module, target: nn.Module) -> None:
+    """Give the leading rows and columns of a linear map what another has, and the others 0."""
+    for ours, own in zip(source.parameters(), target.parameters(), strict=True):
         own.zero_()
         own[tuple(slice(size) for size in ours.shape)] = ours

@@ -94,7 +94,7 @@ class PooledForSequenceClassification(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = True
 
-    def __init__(self, config: PooledConfig) -> None:
+    def __init__(self, config: Any) -> None:
         """With drawn weights; attention is what ``config`` asks for, else the encoder's own choice."""
         asked = config._attn_implementation
         super().__init__(config)
@@ -132,7 +132,7 @@ class PooledForSequenceClassification(PreTrainedModel):
         )
 
 
-def _head(config: PooledConfig) -> nn.Sequential:
+def _head(config: Any) -> nn.Sequential:
     dropout = nn.Dropout(config.classifier_dropout)
     if config.head == "linear":
         return nn.Sequential(OrderedDict(dropout=dropout, out=nn.Linear(config.hidden_size, config.num_labels)))

@@ -73,10 +73,8 @@ class Unfreezing:
             raise ModelError(
                 "freeze_layers is more than the model has", found=self.freeze_layers, allowed=f"0 to {n_layers}"
             )
-        frozen = set(range(1, self.freeze_layers + 1))
-        if self.freeze_layers > 0 if self.freeze_embeddings is None else self.freeze_embeddings:
-            frozen.add(0)
-        joining = [depth for depth in range(n_layers, -1, -1) if depth not in frozen]
+        embeddings_train = not (self.freeze_layers if self.freeze_embeddings is None else self.freeze_embeddings)
+        joining = [*range(n_layers, self.freeze_layers, -1), *([0] if embeddings_train else [])]
         starts: list[int | None] = [None] * (n_layers + 1) + [0]
         for number, depth in enumerate(joining, start=1):
             starts[depth] = self._start(number / len(joining), n_steps)

@@ -134,6 +134,8 @@ def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Trainer(transformers.Trainer):
     """transformers.Trainer with sums and counts in place of means, exact resuming, and validation by a function."""
 
+    optimizer: Any
+
     def __init__(
         self,
         module: ObjectiveModule,
