@@ -187,8 +187,9 @@ OTHER_VALUES: dict[str, Any] = {
     "betas": (0.5, 0.5), "hidden_pairs": ((0, 0),), "limits": {"train": 3}, "finetune": {"epochs": 9},
     "files": "a.csv", "text_columns": ("other",), "label_columns": ("other",), "label_names": ("other",),
     "cleaning": ("line_breaks",), "seeds": (5,), "metric": "other", "dropout": 0.25, "teacher": "other",
-    "strategy": "hybrid", "long_texts": "max", "kind": "linear", "pooling": "mean", "activation": "tanh", "class_weights": "balanced",
+    "strategy": "hybrid", "kind": "linear", "pooling": "mean", "activation": "tanh", "class_weights": "balanced",
     "freeze_embeddings": True, **dict.fromkeys(("embeddings", "early", "late", "head"), 1e-3), "size": 3,
+    "long_texts": "max",
     "data_dir": Path("other"), **dict.fromkeys(("max_steps", "evaluate_steps", "patience", "checkpoint_steps"), 3),
     **dict.fromkeys(("max_characters", "hidden_size", "heads", "intermediate_size"), 3), "batch_tokens": 512,
 }  # fmt: skip

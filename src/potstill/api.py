@@ -203,6 +203,29 @@ def run(
     return pipeline.results(resolved.folder)
 
 
+def ablate(
+    grid: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    most: int | None = None,
+) -> dict[str, Any]:
+    """Run every arm of a grid, a file or the name of one that comes with potstill, and study what came.
+
+    ``jobs`` stages run at a time, by default as many as cores and memory allow; more than ``most`` trainings (100) are
+    refused. Returns what ``ablation.json`` holds. Raises TrainingError, all else done and written, where arms failed.
+    """
+    from potstill.grid.stage import command_of, open_grid, run_grid
+
+    where = _path(data_dir)
+    plan = open_grid(grid, data_dir=where, out=_path(out))
+    tell = partial(print, file=sys.stderr)
+    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, data_dir=where), tell=tell)
+    done.require_all()
+    return {**done.results, "page": str(done.page)}
+
+
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted fields that were given, as a nested mapping."""
     nested: dict[str, Any] = {}

@@ -286,12 +286,13 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     _claim_folder(recipe)
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
-        _run_stage(stage, tell)
+        run_stage(stage, tell)
     decide_runs([stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob)], recipe.decisions, tell)
     return finish_experiment(recipe.folder, recipe, tell)
 
 
-def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
+def run_stage(stage: Stage, tell: Tell) -> RunFolder:
+    """Run a stage, or find it done; a run of another recipe or input in its place is set aside, as ``tell`` is told."""
     try:
         return stage.run()
     except OtherRunError:

@@ -24,6 +24,8 @@ LIGHT = (
     "potstill.runs",
     "potstill.recipe",
     "potstill.recipe_files",
+    "potstill.recipe_grid",
+    "potstill.analyse.study",
     *sorted(f"potstill.data.{file.stem}" for file in (SOURCE / "data").glob("*.py") if file.stem != "__init__"),
     "potstill.evaluate.metrics",
     "potstill.evaluate.significance",
@@ -32,6 +34,7 @@ LIGHT = (
     "potstill.analyse.failures",
     "potstill.report.page",
     "potstill.report.failures_page",
+    "potstill.report.ablation_page",
     "potstill.report.model_card",
     "potstill.cli.main",
 )
