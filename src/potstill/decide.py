@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from potstill.decisions import asked_in_words, stored_decisions
 from potstill.recipe_decisions import DecisionsSection
 from potstill.runs import RunFolder
 
@@ -43,7 +44,7 @@ def effect_rows(effect: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "metric": name,
                 "before": metric["before"],
                 "after": metric["after"],
-                "difference, 95% interval": f"{change['low']:+.4f} – {change['high']:+.4f}" if placed else "–",
+                "95% interval of the difference": f"{change['low']:+.4f} – {change['high']:+.4f}" if placed else "–",
                 "in words": metric["word"],
             }
         )
@@ -56,16 +57,18 @@ def decide_runs(paths: Iterable[Path], section: DecisionsSection | None, tell: C
     Where it asks for none, what was kept is gone. A task that has no use for a part of it goes without, and ``tell``
     says so.
     """
+    asked, limited = section or NOTHING, set()
     for path in paths:
-        asked = section or NOTHING
+        task = RunFolder.open(path).manifest["task"]["name"]
         possible = _possible(path, asked)
-        if possible != asked:
-            tell(f"    {path}: its task has no use for all of the recipe's decisions; it gets {_words(possible)}")
+        if possible != asked and task not in limited:
+            limited.add(task)
+            words = asked_in_words(possible.rule, scaled=possible.temperature)
+            tell(f"    {task} has no use for all of the recipe's decisions; it gets {words}")
         _decide(path, possible, tell)
 
 
 def _decide(path: Path, section: DecisionsSection, tell: Callable[[str], None]) -> None:
-    from potstill.decisions import stored_decisions
     from potstill.evaluate.decision_fit import decide_run
 
     before = stored_decisions(path)
@@ -87,7 +90,3 @@ def _possible(path: Path, section: DecisionsSection) -> DecisionsSection:
     if can_have_thresholds(manifest["problem_type"], len(manifest["label_names"])):
         return section
     return DecisionsSection(temperature=section.temperature)
-
-
-def _words(section: DecisionsSection) -> str:
-    return f"{section.rule}, {'temperature scaling' if section.temperature else 'no temperature scaling'}"

@@ -104,7 +104,7 @@ class Decisions:
     @property
     def asked(self) -> str:
         """What was asked for, in words: runs are held against one another only where it is the same."""
-        return f"{self.rule}, {'temperature scaling' if self.scaled else 'no temperature scaling'}"
+        return asked_in_words(self.rule, scaled=self.scaled)
 
     def apply(self, predictions: Predictions) -> Predictions:
         """The same logits under these decisions; RunFolderError for predictions of other labels."""
@@ -160,6 +160,11 @@ class Decisions:
         )
 
 
+def asked_in_words(rule: ThresholdRule, *, scaled: bool) -> str:
+    """What is asked of a fit, as half a sentence."""
+    return f"{rule}, {'temperature scaling' if scaled else 'no temperature scaling'}"
+
+
 def stored_decisions(folder: Path) -> Decisions | None:
     """The decisions in a run or model folder, stale or not; None where none were fitted."""
     file = folder / FILE
@@ -169,7 +174,8 @@ def stored_decisions(folder: Path) -> Decisions | None:
         return Decisions.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (AttributeError, KeyError, TypeError, ValueError, RecipeError) as broken:
         raise RunFolderError(
-            f"{file} does not hold the decisions of a run ({broken})", do=f"fit them again: potstill calibrate {folder}"
+            f"{file} does not hold the decisions of a run ({broken})",
+            do=f"delete that file and fit them again: potstill calibrate {folder}",
         ) from broken
 
 

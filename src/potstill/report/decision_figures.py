@@ -43,9 +43,9 @@ def draw_reliability(before: Reliability, after: Reliability, *, title: str) -> 
         _diagonal(axes)
         for index, (name, bins) in enumerate((("before", before), ("after", after))):
             area = LEAST_MARK + (WIDEST_MARK - LEAST_MARK) * bins.counts / bins.counts.sum()
-            style = {"color": OKABE_ITO[index], "label": f"{name}: error {bins.error:.3f}"}
-            axes.plot(bins.mean_probability, bins.share_right, color=OKABE_ITO[index], linewidth=0.9, alpha=0.6)
-            axes.scatter(bins.mean_probability, bins.share_right, s=area, marker=MARKERS[index], linewidths=0, **style)
+            x, y, colour, marker = bins.mean_probability, bins.share_right, OKABE_ITO[index], MARKERS[index]
+            axes.plot(x, y, color=colour, linewidth=0.9, alpha=0.6)
+            axes.scatter(x, y, area, colour, marker=marker, linewidths=0, label=f"{name}: error {bins.error:.3f}")
         _unit_square(axes, title, ("probability stated", "share that came true"))
         legend_below(figure, axes)
         return as_svg(figure, title)
