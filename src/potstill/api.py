@@ -181,7 +181,7 @@ def failures(
     Returns the page's path, the summary, and every wrong row. The page goes to ``out``, or into the run, whose report
     then has it as a section. ``split`` None is the split that the task reports on.
     """
-    from potstill.report.failures_stage import write_failures
+    from potstill.report.failures.stage import write_failures
 
     return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
 

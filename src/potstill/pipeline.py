@@ -365,7 +365,7 @@ def describe_experiment(recipe: Recipe) -> dict[str, Any]:
 
 def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
     """Compare the arms on their stored predictions, measure their speed, write the model cards and the page."""
-    from potstill.report.failures_stage import write_experiment_failures
+    from potstill.report.failures.stage import write_experiment_failures
     from potstill.report.stage import write_cards, write_experiment_page
 
     experiment = read_json(root / EXPERIMENT)

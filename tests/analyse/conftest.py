@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.analyse.ablation import Scores, draw_seeds
+from potstill.analyse.ablation.standings import Scores, draw_seeds
 from potstill.records import Predictions
 
 

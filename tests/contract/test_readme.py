@@ -47,7 +47,7 @@ def name_of(page: Path) -> str:
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill import decide, estimate, pipeline
     from potstill.grid import stage as grid_stage
-    from potstill.report import failures_stage
+    from potstill.report.failures import stage as failures_stage
 
     def begin(*arguments: object, **named: object) -> Any:
         raise WorkBeginsError

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 from potstill.errors import CheckError
-from potstill.report.decision_evidence import DecisionEvidence
+from potstill.report.decisions.evidence import DecisionEvidence
 
 Role = Literal["teacher", "student", "baseline"]
 Interval = tuple[float, float]

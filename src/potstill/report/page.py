@@ -11,9 +11,9 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.report import sentences, tables
-from potstill.report.decision_view import DecisionView, view_decisions
+from potstill.report.decisions.view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
-from potstill.report.failure_tables import FailuresView, failures_view
+from potstill.report.failures.tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
 from potstill.report.shell import fill_page
 from potstill.runs import write_text

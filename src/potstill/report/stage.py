@@ -18,9 +18,9 @@ from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.speed import paired_ratios
 from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
-from potstill.report.decision_evidence import gather_decisions
+from potstill.report.decisions.evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
-from potstill.report.failures_stage import experiment_failures, kept_failures
+from potstill.report.failures.stage import experiment_failures, kept_failures
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
 from potstill.runs import RunFolder, parameters_on_disk, read_json
