@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def fill_page(template: str, *, title: str, styles: str = "", script: str = "", 
         .get_template(template)
         .render(title=title, styles=_inline("page.css", styles), script=_inline("page.js", script), **content)
     )
+
+
+def embed_json(content: Any) -> Markup:
+    """``content`` as compact JSON that cannot end the ``<script type="application/json">`` it stands in."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate({ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}))
 
 
 def environment(*, autoescape: bool = True) -> Environment:

@@ -1,4 +1,4 @@
-// A click on a column's head sorts its table; a summary row stays last. The page is whole without this.
+// A click on a column's head, or Enter, sorts its table; a summary row stays last. The page is whole without this.
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
@@ -8,6 +8,10 @@ for (const table of document.querySelectorAll("table")) {
   };
   const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
   heads.forEach((head, column) => {
+    head.tabIndex = 0;
+    head.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") head.click();
+    });
     head.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
