@@ -45,7 +45,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill import estimate, pipeline
+    from potstill import estimate, exploration, pipeline
 
     def begin(*arguments: object, **named: object) -> Any:
         raise WorkBeginsError
@@ -53,6 +53,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in HEAVY_WORK:
         monkeypatch.setattr(pipeline, name, begin)
     monkeypatch.setattr(estimate, "estimate", begin)
+    monkeypatch.setattr(exploration, "explore", begin)
 
 
 def exit_code_of(command: str) -> int:
