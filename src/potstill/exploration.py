@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from potstill.analyse.rows import Rows, rows_of_corpus, rows_of_task
-from potstill.analyse.study import study_rows
-from potstill.analyse.tokenizer_files import open_tokenizer
+from potstill.analyse.data.rows import Rows, rows_of_corpus, rows_of_task
+from potstill.analyse.data.study import study_rows
+from potstill.analyse.data.tokenizer_files import open_tokenizer
 from potstill.data.corpora import BUILT_IN, KNOWN, resident_texts
 from potstill.data.sources import unread_note
 from potstill.data.tasks import load_task
 from potstill.evaluate.stage import DATA_SEED, task_of
 from potstill.machine import versions
 from potstill.recipe_explore import ExploreJob
-from potstill.report.explore_page import PAGE, write_explore_page
-from potstill.report.explore_sentences import length_reason, verdict, warnings
+from potstill.report.data.page import PAGE, write_explore_page
+from potstill.report.data.sentences import length_reason, verdict, warnings
 from potstill.runs import require_unused, write_json
 
 FINDINGS = "explore.json"

@@ -25,7 +25,7 @@ LIGHT = (
     "potstill.recipe_files",
     *sorted(f"potstill.data.{file.stem}" for file in (SOURCE / "data").glob("*.py") if file.stem != "__init__"),
     "potstill.models.aliases",
-    "potstill.analyse.study",
+    "potstill.analyse.data.study",
     "potstill.exploration",
     "potstill.evaluate.metrics",
     "potstill.evaluate.significance",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.analyse.rows import Chunk, Part, Rows, text_parts
+from potstill.analyse.data.rows import Chunk, Part, Rows, text_parts
 from potstill.data.tokens import TextTokenizer
 
 BINS = 40

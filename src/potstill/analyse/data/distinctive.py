@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from potstill.analyse.english import FUNCTION_WORDS
-from potstill.analyse.vocabulary import WordCounts
+from potstill.analyse.data.english import FUNCTION_WORDS
+from potstill.analyse.data.vocabulary import WordCounts
 
 FEWEST_TEXTS = 3
 """A word in fewer texts is not called distinctive of anything."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from potstill.analyse.study import study_rows
+from potstill.analyse.data.study import study_rows
 
 words = st.sampled_from(["good", "bad", "film", "the", "a", "It's", "!", "größe", "的", "1993", "<br />"])
 texts = st.lists(words, max_size=12).map(" ".join)

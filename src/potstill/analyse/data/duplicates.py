@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.analyse.distinct import distinct
-from potstill.analyse.near_duplicates import Signatures, group_near
-from potstill.analyse.rows import Chunk, Part, Rows, digest, text_parts
+from potstill.analyse.data.distinct import distinct
+from potstill.analyse.data.near_duplicates import Signatures, group_near
+from potstill.analyse.data.rows import Chunk, Part, Rows, digest, text_parts
 
 LEVELS = ("identical", "normalised", "near")
 

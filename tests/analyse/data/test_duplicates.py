@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.analyse.duplicate_examples import EXCERPT_CHARACTERS, SHOWN_ROWS, duplicate_examples
-from potstill.analyse.duplicates import DuplicateFinder, Overlap, Placed, count_duplicates
-from potstill.analyse.rows import read_chunks, read_words
+from potstill.analyse.data.duplicate_examples import EXCERPT_CHARACTERS, SHOWN_ROWS, duplicate_examples
+from potstill.analyse.data.duplicates import DuplicateFinder, Overlap, Placed, count_duplicates
+from potstill.analyse.data.rows import read_chunks, read_words
 
 LONG = "it was the best of times it was the worst of times it was the age of wisdom it was the age of foolishness"
 

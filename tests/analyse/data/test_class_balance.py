@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from potstill.analyse.class_balance import balance_of, correlate_labels, scores_of
+from potstill.analyse.data.class_balance import balance_of, correlate_labels, scores_of
 
 
 def test_balance_counts_classes_by_split(make_rows):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.analyse.length_choice import MOST_TRUNCATED, candidate_lengths, choose_length, shortest_fitting
+from potstill.analyse.data.length_choice import MOST_TRUNCATED, candidate_lengths, choose_length, shortest_fitting
 from potstill.data.batches import BatchPlan, pad_rows
 from potstill.data.tokens import EncodedTexts
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.analyse import rows as rows_module
-from potstill.analyse.rows import Part, Rows, digest, read_chunks, read_words
+from potstill.analyse.data import rows as rows_module
+from potstill.analyse.data.rows import Part, Rows, digest, read_chunks, read_words
 
 
 def test_words_are_lower_case_with_apostrophes_inside_and_without_signs():
@@ -53,7 +53,7 @@ def test_texts_without_words_keep_their_signs_in_normal_form():
 
 def test_hashes_of_words_are_the_same_in_another_process():
     # oracle: a fresh interpreter, whose own hashes of strings are salted otherwise
-    program = "from potstill.analyse.rows import digest; print(digest('potstill'))"
+    program = "from potstill.analyse.data.rows import digest; print(digest('potstill'))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert int(said.stdout) == digest("potstill")
 

@@ -8,8 +8,8 @@ from scipy.stats import pearsonr
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.feature_selection import chi2
 
-from potstill.analyse.distinctive import LEAST_Z, correlate_classes, log_odds, study_words
-from potstill.analyse.rows import read_words
+from potstill.analyse.data.distinctive import LEAST_Z, correlate_classes, log_odds, study_words
+from potstill.analyse.data.rows import read_words
 
 PLAIN = ["the film was long", "a film of the year", "the story of a day", "one day in the film"]
 NAMES = ("bad", "good")

@@ -9,16 +9,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from potstill.analyse.study import Study
-from potstill.report import explore_tables as tables
-from potstill.report.explore_figures import (
+from potstill.analyse.data.study import Study
+from potstill.report.data import tables
+from potstill.report.data.figures import (
     draw_boxes,
     draw_choice,
     draw_correlation,
     draw_histogram,
     draw_shares,
 )
-from potstill.report.explore_sentences import (
+from potstill.report.data.sentences import (
     count_of,
     length_reason,
     method_notes,

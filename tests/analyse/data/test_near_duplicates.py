@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from potstill.analyse.near_duplicates import (
+from potstill.analyse.data.near_duplicates import (
     FUNCTIONS,
     LEAST_SHARED,
     RUN_WORDS,
@@ -12,7 +12,7 @@ from potstill.analyse.near_duplicates import (
     shared_estimate,
     sign,
 )
-from potstill.analyse.rows import Part, read_chunks, read_words
+from potstill.analyse.data.rows import Part, read_chunks, read_words
 
 WORDS = np.array([f"word{i}" for i in range(5000)])
 

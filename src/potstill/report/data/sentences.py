@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from potstill.analyse.duplicates import Level
-from potstill.analyse.english import FEWEST_WORDS, LEAST_LATIN_LETTERS, LEAST_TELLTALE_WORDS
-from potstill.analyse.length_choice import MOST_TRUNCATED
-from potstill.analyse.near_duplicates import FUNCTIONS, LEAST_SHARED, RUN_WORDS
-from potstill.analyse.study import Study
+from potstill.analyse.data.duplicates import Level
+from potstill.analyse.data.english import FEWEST_WORDS, LEAST_LATIN_LETTERS, LEAST_TELLTALE_WORDS
+from potstill.analyse.data.length_choice import MOST_TRUNCATED
+from potstill.analyse.data.near_duplicates import FUNCTIONS, LEAST_SHARED, RUN_WORDS
+from potstill.analyse.data.study import Study
 from potstill.report.sentences import percent
 
 IMBALANCED = 10.0

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from potstill.analyse.rows import Part, Rows
-from potstill.analyse.study import Study, study_rows
-from potstill.report.explore_figures import draw_boxes, draw_correlation, draw_histogram, draw_shares
-from potstill.report.explore_page import page_data, render_explore_page
-from potstill.report.explore_sentences import count_of, length_reason, method_notes, share_of, verdict, warnings
+from potstill.analyse.data.rows import Part, Rows
+from potstill.analyse.data.study import Study, study_rows
+from potstill.report.data.figures import draw_boxes, draw_correlation, draw_histogram, draw_shares
+from potstill.report.data.page import page_data, render_explore_page
+from potstill.report.data.sentences import count_of, length_reason, method_notes, share_of, verdict, warnings
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 MADE = {"created": "2026-03-14T09:26:00+00:00", "seconds": 1.5, "versions": {"python": "3.11"}}

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.analyse.rows import Part, Rows
-from potstill.analyse.study import Study, study_rows
+from potstill.analyse.data.rows import Part, Rows
+from potstill.analyse.data.study import Study, study_rows
 from potstill.data.tokens import TextTokenizer
-from potstill.report.explore_page import page_data, render_explore_page
+from potstill.report.data.page import page_data, render_explore_page
 
 pytestmark = pytest.mark.slow
 NAMES = ("</script><b>", "plain & simple")

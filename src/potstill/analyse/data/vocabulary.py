@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from potstill.analyse.distinct import DistinctSketch, distinct
+from potstill.analyse.data.distinct import DistinctSketch, distinct
 
 MOST_WORDS = 500_000
 MOST_CELLS = 20_000_000

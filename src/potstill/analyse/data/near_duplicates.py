@@ -11,8 +11,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from potstill.analyse.distinct import distinct
-from potstill.analyse.rows import Chunk
+from potstill.analyse.data.distinct import distinct
+from potstill.analyse.data.rows import Chunk
 
 RUN_WORDS = 5
 """Words of a run; a text of fewer words is one run, so that short texts are nearly the same when they are the same."""

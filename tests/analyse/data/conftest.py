@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.normalizers import BertNormalizer
 
-from potstill.analyse.rows import Part, Rows, read_chunks
-from potstill.analyse.vocabulary import WordCounts, WordTable
+from potstill.analyse.data.rows import Part, Rows, read_chunks
+from potstill.analyse.data.vocabulary import WordCounts, WordTable
 from potstill.data.tokens import TextTokenizer
 from potstill.records import Text
 

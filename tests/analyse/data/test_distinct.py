@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.analyse.distinct import DistinctSketch, distinct
+from potstill.analyse.data.distinct import DistinctSketch, distinct
 
 
 @settings(deadline=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from potstill.analyse.distinctive import Word
-from potstill.analyse.duplicates import LEVELS, Level
-from potstill.analyse.english import LOOKS
-from potstill.analyse.lengths import Summary, UnitLengths
-from potstill.analyse.study import Study
-from potstill.report.explore_sentences import share_of
+from potstill.analyse.data.distinctive import Word
+from potstill.analyse.data.duplicates import LEVELS, Level
+from potstill.analyse.data.english import LOOKS
+from potstill.analyse.data.lengths import Summary, UnitLengths
+from potstill.analyse.data.study import Study
+from potstill.report.data.sentences import share_of
 from potstill.report.sentences import percent
 from potstill.report.tables import NOTHING, Cell, Table
 

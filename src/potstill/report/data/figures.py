@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from potstill.analyse.length_choice import LengthChoice
-from potstill.analyse.lengths import Summary
+from potstill.analyse.data.length_choice import LengthChoice
+from potstill.analyse.data.lengths import Summary
 from potstill.report.figures import INK, MARKERS, OKABE_ITO, as_svg, figure_on_page, legend_below, shorten
 
 MOST_CLASSES = 40

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from potstill.analyse.lengths import Summary, summarise
-from potstill.analyse.rows import Part, Rows
+from potstill.analyse.data.lengths import Summary, summarise
+from potstill.analyse.data.rows import Part, Rows
 
 
 @dataclass(frozen=True)

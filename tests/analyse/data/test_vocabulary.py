@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from potstill.analyse.rows import Part, read_chunks, read_words
-from potstill.analyse.vocabulary import WordTable
+from potstill.analyse.data.rows import Part, read_chunks, read_words
+from potstill.analyse.data.vocabulary import WordTable
 
 word = st.sampled_from([f"w{i}" for i in range(30)])
 corpora = st.lists(st.lists(word, max_size=12).map(" ".join), min_size=1, max_size=40)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 
-from potstill.analyse.lengths import BINS, Lengths, histogram_edges, summarise, summarise_lengths
-from potstill.analyse.rows import read_chunks
+from potstill.analyse.data.lengths import BINS, Lengths, histogram_edges, summarise, summarise_lengths
+from potstill.analyse.data.rows import read_chunks
 
 many_lengths = st.lists(st.integers(0, 5000), min_size=1, max_size=200).map(lambda values: np.array(values, np.int32))
 

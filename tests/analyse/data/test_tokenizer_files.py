@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from potstill.analyse.tokenizer_files import open_tokenizer
+from potstill.analyse.data.tokenizer_files import open_tokenizer
 from potstill.errors import ModelError
 
 
@@ -36,7 +36,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 def test_an_alias_opens_without_torch():
     # oracle: sys.modules of a fresh interpreter
     program = (
-        "import sys; from potstill.analyse.tokenizer_files import open_tokenizer; "
+        "import sys; from potstill.analyse.data.tokenizer_files import open_tokenizer; "
         "print(open_tokenizer('minilm-l6').vocab_size, 'torch' in sys.modules, 'transformers' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from potstill.analyse.class_balance import Balance, balance_of, scores_of
-from potstill.analyse.distinctive import Words, study_words
-from potstill.analyse.duplicate_examples import Example, ExampleRow, duplicate_examples, example_row
-from potstill.analyse.duplicates import DuplicateFinder, Level, Placed, count_duplicates
-from potstill.analyse.english import LookCounter, Looks
-from potstill.analyse.length_choice import LengthChoice, choose_length
-from potstill.analyse.lengths import Lengths, Summary, UnitLengths, summarise_lengths
-from potstill.analyse.rows import CHUNK_TEXTS, Rows, read_chunks
-from potstill.analyse.vocabulary import WordTable
+from potstill.analyse.data.class_balance import Balance, balance_of, scores_of
+from potstill.analyse.data.distinctive import Words, study_words
+from potstill.analyse.data.duplicate_examples import Example, ExampleRow, duplicate_examples, example_row
+from potstill.analyse.data.duplicates import DuplicateFinder, Level, Placed, count_duplicates
+from potstill.analyse.data.english import LookCounter, Looks
+from potstill.analyse.data.length_choice import LengthChoice, choose_length
+from potstill.analyse.data.lengths import Lengths, Summary, UnitLengths, summarise_lengths
+from potstill.analyse.data.rows import CHUNK_TEXTS, Rows, read_chunks
+from potstill.analyse.data.vocabulary import WordTable
 from potstill.data.tokens import TextTokenizer
 
 Tell = Callable[[str], None]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.analyse.english import FUNCTION_WORDS, LOOKS, TELLTALE_WORDS, LookCounter, look_of
-from potstill.analyse.rows import Part, read_chunks, read_words
+from potstill.analyse.data.english import FUNCTION_WORDS, LOOKS, TELLTALE_WORDS, LookCounter, look_of
+from potstill.analyse.data.rows import Part, read_chunks, read_words
 
 # The first article of the Universal Declaration of Human Rights, which is free to copy, in 11 languages.
 ARTICLE = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from potstill.analyse.duplicates import LEVELS, Placed, contradicting, in_several_parts, repeated
-from potstill.analyse.rows import Part, Rows, text_parts
+from potstill.analyse.data.duplicates import LEVELS, Placed, contradicting, in_several_parts, repeated
+from potstill.analyse.data.rows import Part, Rows, text_parts
 
 EXCERPT_CHARACTERS = 240
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from potstill.analyse.rows import Chunk, Part, text_parts
+from potstill.analyse.data.rows import Chunk, Part, text_parts
 from potstill.records import Text
 
 FEWEST_WORDS = 20
