@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -189,6 +189,43 @@ def failures(
 def report(folder: str | Path) -> Path:
     """Write the page and the model cards of an experiment or a run again, and return the page's path."""
     return pipeline.report(Path(folder))
+
+
+def explore(
+    out: str | Path,
+    *,
+    task: str | None = None,
+    file: Files = None,
+    text_column: Columns = None,
+    label_column: Columns = None,
+    corpus: str | Path | None = None,
+    tokenizer: str | Path | None = "minilm-l6",
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Study a task, files of your own or a corpus, and write ``explore.html`` and ``explore.json`` into ``out``.
+
+    Returns the findings. ``task`` and the columns are those of ``finetune``; for a ``corpus`` there is one text column.
+    ``tokenizer`` None leaves tokens out. ``tell`` is given progress. Raises UsageError and its kind before anything is
+    written.
+    """
+    from potstill import exploration
+    from potstill.recipe_explore import ExploreJob
+
+    columns = _listed(text_column)
+    fields = {
+        "out": out,
+        "data_dir": data_dir,
+        "corpus": None if corpus is None else str(corpus),
+        "corpus_column": columns[0] if corpus is not None and columns else None,
+        "task.name": task or ("files" if file is not None else None),
+        "task.files": _file_names(file),
+        "task.text_columns": columns if corpus is None else None,
+        "task.label_columns": _listed(label_column),
+    }
+    named = {**_nested(fields), "tokenizer": None if tokenizer is None else str(tokenizer)}
+    return exploration.explore(build(ExploreJob, apply_overrides(named, set), where="explore"), tell)
 
 
 def run(

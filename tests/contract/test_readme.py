@@ -45,7 +45,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill import decide, estimate, pipeline
+    from potstill import decide, estimate, exploration, pipeline
     from potstill.grid import stage as grid_stage
     from potstill.report.failures import stage as failures_stage
 
@@ -59,6 +59,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures_stage, "write_failures", begin)
     monkeypatch.setattr(estimate, "estimate_stages", begin)
     monkeypatch.setattr(grid_stage, "run_grid", begin)
+    monkeypatch.setattr(exploration, "explore", begin)
 
 
 def exit_code_of(command: str) -> int:

@@ -51,10 +51,11 @@ def _state_of_files(section: TaskSection, data_dir: Path | None) -> tuple[tuple[
 @lru_cache(maxsize=2)
 def _load_task(section_json: str, data_dir: Path | None, state: tuple[tuple[str, int, int], ...]) -> TaskData:
     section = TaskSection.model_validate_json(section_json)
-    return load_task(_task(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
+    return load_task(task_of(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
 
 
-def _task(section: TaskSection) -> Task:
+def task_of(section: TaskSection) -> Task:
+    """The task that a recipe describes: one of the catalogue, or the user's own files."""
     if section.files is None:
         task = get_task(section.name)
         return task if section.cleaning is None else replace(task, cleaning=section.cleaning)

