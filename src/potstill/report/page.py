@@ -35,6 +35,11 @@ class _Drawn:
     took: str = ""
     details: Sequence[tables.Table] = ()
 
+    @property
+    def shows_anything(self) -> bool:
+        """Whether there is a curve or a table; a training of one epoch has no curve."""
+        return bool(self.figures or self.details)
+
 
 @dataclass(frozen=True)
 class _TaskView:
@@ -114,7 +119,7 @@ def _view(task: TaskEvidence, number: int) -> _TaskView:
         splits=tables.split_table(task),
         per_class=tables.per_class_table(task),
         confusions=[_draw_confusion(task, arm) for arm in task.arms if arm.confusion],
-        trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).figures],
+        trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).shows_anything],
         decisions=view_decisions(task),
         failures=None if task.failures is None else failures_view(task.failures, f"failures-{number}"),
     )
