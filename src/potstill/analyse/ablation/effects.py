@@ -159,12 +159,12 @@ def interactions(
     pairs = itertools.combinations(fields, 2)
     drafts = [found for pair in pairs if (found := _interaction(scores, settings, pair, reference)) is not None]
     corrected = iter(adjust([contrast.change for draft in drafts for contrast in draft.contrasts]))
-    found = []
+    adjusted = []
     for draft in drafts:
         contrasts = [replace(contrast, p_adjusted=next(corrected)) for contrast in draft.contrasts]
         contrasts.sort(key=lambda one: -abs(one.change.difference.value))
-        found.append(replace(draft, contrasts=tuple(contrasts)))
-    return found
+        adjusted.append(replace(draft, contrasts=tuple(contrasts)))
+    return adjusted
 
 
 def _interaction(

@@ -96,8 +96,8 @@ def study_words(counts: WordCounts, class_names: Sequence[str], *, one_label: bo
     frequent = _frequent_by_class(counts, class_names, most)
     distinctive = _distinctive(counts, class_names, most) if many else {}
     telling = _telling(counts, most) if many and one_label else []
-    named = {word for words in frequent.values() for word in words}
-    named |= {found.word for of_class in (*distinctive.values(), telling) for found in of_class}
+    named = {word for words in frequent.values() for word in words} | {found.word for found in telling}
+    named |= {found.word for of_class in distinctive.values() for found in of_class}
     return Words(
         texts=counts.n_texts,
         occurrences=counts.n_words,
@@ -166,7 +166,7 @@ def _different_by_class(counts: WordCounts, class_names: Sequence[str]) -> dict[
 
 def _distinctive(counts: WordCounts, class_names: Sequence[str], most: int) -> dict[str, list[Distinctive]]:
     prior_size = PRIOR_TEXTS * counts.texts.sum() / max(counts.n_texts, 1)
-    found = {}
+    found: dict[str, list[Distinctive]] = {}
     for number, name in enumerate(class_names):
         own = counts.by_class[:, number]
         others = counts.texts - own

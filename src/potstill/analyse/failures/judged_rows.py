@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import log_expit, log_softmax
@@ -103,5 +104,6 @@ def judge_beside(predictions: Predictions, student: JudgedRows) -> JudgedRows:
 def select_rows(predictions: Predictions, rows: np.ndarray) -> Predictions:
     """The predictions of ``rows``, in that order; the elapsed time stays that of all."""
     per_row = ("ids", "logits", "n_tokens", "truncated", "targets")
-    values = {field.name: getattr(predictions, field.name) for field in fields(predictions) if field.name in per_row}
-    return replace(predictions, **{name: None if value is None else value[rows] for name, value in values.items()})
+    values = {name: getattr(predictions, name) for name in per_row}
+    chosen: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+    return replace(predictions, **chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import matplotlib
@@ -164,8 +164,7 @@ def _draw_front(study: Study, front: ParetoFront, axes: Axes) -> None:
     axes.step(costs[order], means[order], where="post", color=_GREEN, linewidth=1.1, alpha=0.8)
     axes.plot(costs[order], means[order], "o", color=_GREEN, markersize=6, label="on the front")
     axes.plot(costs[base], means[base], "D", markerfacecolor="none", color=_VERMILION, markersize=9, label="baseline")
-    named: Sequence[int] = order if len(order) <= 6 else order[[0, -1]]
-    for number in named:
+    for number in order if len(order) <= 6 else order[[0, -1]]:
         left = costs[number] > (costs.min() + costs.max()) / 2
         axes.annotate(
             shorten(study.scores.arms[number], 30),
