@@ -237,16 +237,16 @@ def test_each_part_moves_at_its_own_rate_and_decay_spares_norms_and_biases(rig: 
 @pytest.mark.parametrize(
     ("choices", "still"),
     [
-        ({"strategy": "freeze"}, {"embeddings", "layer 0", "layer 1"}),
-        ({"freeze_layers": 1}, {"embeddings", "layer 0"}),
-        ({"freeze_layers": 1, "freeze_embeddings": False}, {"layer 0"}),
-        ({"freeze_embeddings": True}, {"embeddings"}),
-        ({"strategy": "gradual", "freeze_layers": 1}, {"embeddings", "layer 0"}),
+        ({"strategy": "freeze"}, ["embeddings", "layer 0", "layer 1"]),
+        ({"freeze_layers": 1}, ["embeddings", "layer 0"]),
+        ({"freeze_layers": 1, "freeze_embeddings": False}, ["layer 0"]),
+        ({"freeze_embeddings": True}, ["embeddings"]),
+        ({"strategy": "gradual", "freeze_layers": 1}, ["embeddings", "layer 0"]),
     ],
     ids=str,
 )
 def test_what_is_frozen_stays_bit_by_bit_and_the_rest_moves(
-    rig: Any, tmp_path: Path, choices: dict[str, Any], still: set[str]
+    rig: Any, tmp_path: Path, choices: dict[str, Any], still: list[str]
 ):
     model = rig.tiny_distilbert()
     before, parts = rig.weights_of(model), names_by_part(model)
