@@ -27,7 +27,7 @@ def hard_loss(
     that of their class. Many labels: binary cross-entropy of ``(n, labels)`` with ``(n, labels)`` of 0/1, mean over the
     labels; ``label_weights`` ``(labels, 2)`` multiply that of a label which is not given, and which is. Regression:
     squared error of ``(n, 1)`` with ``(n,)``. Either cross-entropy is multiplied by ``(1 − p)^gamma``, p being the
-    probability of what is true: the focal loss (Lin et al. 2017, equation 5).
+    probability of what is true: the focal loss (Lin et al. 2017, equations 4 and 5).
     """
     logits = logits.float()
     if problem_type == "regression":
