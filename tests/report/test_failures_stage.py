@@ -87,7 +87,7 @@ def test_a_study_older_than_its_predictions_is_not_shown(potstill, run, classifi
     write_failures(run, teacher=teacher)
     assert kept_failures(run, run, teacher) is not None
     predictions = RunFolder.open(run).predictions("test")
-    predictions.logits[0] *= -1
+    predictions.logits[0] *= 2
     write_predictions(run / "predictions" / "test.parquet", predictions)
     assert kept_failures(run, run, teacher) is None
     assert potstill("report", run).code == 0

@@ -113,7 +113,13 @@ def draw_confusion(counts: Confusion, label_names: Sequence[str], *, title: str)
 
 
 def draw_dots(
-    dots: Sequence[Dot], *, arms: Sequence[str], title: str, unit: str, reference: float | None = None
+    dots: Sequence[Dot],
+    *,
+    arms: Sequence[str],
+    title: str,
+    unit: str,
+    reference: float | None = None,
+    legend: bool = True,
 ) -> str:
     """Values with their intervals: one band per group, a line at the reference.
 
@@ -133,7 +139,8 @@ def draw_dots(
         axes.set_yticklabels([_short(group, 28) for group in groups])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        _legend_below(figure, axes)
+        if legend:
+            _legend_below(figure, axes)
         return _svg(figure, title)
 
 
