@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/potstill demo
 
 test: lint
-	$(BIN)/python -m pytest $(if $(SLOW),-m "slow or not slow",) --cov=potstill --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(if $(SLOW),-m "slow or not slow",) --cov=potstill --cov-report=term:skip-covered
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,9 @@ arms compute the triple loss on the same tokens and update the student:
   the original has it: masked selections of whole matrices, torch's own losses, AdamW, clipping at 5;
 - ``masked``: the same losses with KL and projection at the masked tokens alone, nothing else;
 - ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended
-  and over masked tokens.
+  and over masked tokens;
+- ``potstill-stored``: the same with the 64 likeliest tokens of the teacher's distributions and its last states read
+  from disk, as ``distil.teacher_outputs`` keeps them; the teacher's one run is not timed.
 
 The arms take turns (``turns.py``). A measurement is the median of its steps after two that are not timed, and the
 largest resident memory of the process less what it held before its first step; printed, and kept in ``docs/measured``.
@@ -22,15 +24,19 @@ import json
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
+from potstill.distil.losses import top_k_log_probabilities
 from potstill.distil.objective import DistillationObjective
 from potstill.models.cpu_dropout import use_bulk_dropout
 from potstill.training.allocator import keep_freed_memory
@@ -41,7 +47,9 @@ ARMS = {
     "masked": "float32, logits and KL at masked tokens alone",
     "potstill-attended": "potstill, KL at every token",
     "potstill": "potstill, KL at masked tokens",
+    "potstill-stored": "potstill, KL at masked tokens, the teacher's outputs read from disk",
 }
+PEERS = ("2019", "masked")
 VOCABULARY, MASKED, NOT_MASKED, TEMPERATURE = 30522, 0.15, -100, 2.0
 ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 Batch = dict[str, Tensor]
@@ -64,8 +72,7 @@ def main() -> None:
     sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
     title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
     repeats = take_turns(__file__, list(ARMS), sys.argv[1:], arguments.repeats)
-    store(arguments.name, title=title, rate="tokens_per_s", arms=ARMS, repeats=repeats)
-    print(table({"title": title, "rate": "tokens_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
+    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=PEERS, arms=ARMS, repeats=repeats)))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -74,14 +81,39 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     teacher, student = models(arguments.small)
     batch = masked_batch(arguments.rows, arguments.length)
     step = stepper(arguments.arm, teacher, student)
-    before = peak_gib()
-    times = []
-    for _ in range(arguments.steps + 2):
-        started = time.perf_counter()
-        step(batch)
-        times.append(time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        said = stored_outputs(teacher, batch, Path(folder)) if arguments.arm == "potstill-stored" else dict
+        before = peak_gib()
+        times = []
+        for _ in range(arguments.steps + 2):
+            started = time.perf_counter()
+            step({**batch, **said()})
+            times.append(time.perf_counter() - started)
     step_s = statistics.median(times[2:])
     return {"step_s": step_s, "tokens_per_s": batch["input_ids"].numel() / step_s, "gib": peak_gib() - before}
+
+
+@torch.inference_mode()
+def stored_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> Callable[[], Batch]:
+    """What ``distil.teacher_outputs`` keeps of the teacher on this batch, written; returns what reads it."""
+    states = teacher.bert(batch["input_ids"], batch["attention_mask"]).last_hidden_state.flatten(0, 1)
+    masked = batch["labels"].flatten() != NOT_MASKED
+    top = top_k_log_probabilities(teacher.cls(states[masked]), 64, TEMPERATURE)
+    arrays = {
+        "teacher_indices": top.indices.numpy().astype(np.uint16),
+        "teacher_log_probabilities": top.log_probabilities.half().numpy(),
+        "teacher_log_tail": top.log_tail.numpy(),
+        "teacher_hidden": states.half().numpy(),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in arrays}
+
+    def read() -> Batch:
+        found = {name: torch.from_numpy(np.array(array)) for name, array in mapped.items() if name != "teacher_indices"}
+        return {**found, "teacher_indices": torch.from_numpy(mapped["teacher_indices"].astype(np.int64))}
+
+    return read
 
 
 def peak_gib() -> float:

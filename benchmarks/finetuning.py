@@ -43,6 +43,7 @@ ARMS = {
     "potstill-torch": "potstill with torch's dropout and attention",
     "potstill": "potstill as recipes use it",
 }
+PEERS = ("papers", "best")
 SHAPES = {"6x768": (6, 768), "6x384": (6, 384)}
 TEACHER = "minilm-l6"
 RATES: dict[str, Any] = {"learning_rate": 2e-5, "weight_decay": 0.01}
@@ -61,8 +62,7 @@ def main() -> None:
     ]
     title = f"Fine-tuning on {arguments.task}, {arguments.shape}, at most {arguments.max_length} tokens"
     repeats = take_turns(__file__, list(ARMS), options, arguments.repeats)
-    store(arguments.name, title=title, rate="texts_per_s", arms=ARMS, repeats=repeats)
-    print(table({"title": title, "rate": "texts_per_s", "arms": ARMS, "machine": {}, "repeats": repeats}))
+    print(table(store(arguments.name, title=title, rate="texts_per_s", peers=PEERS, arms=ARMS, repeats=repeats)))
 
 
 def parsed() -> argparse.Namespace:

@@ -1,12 +1,12 @@
 """How long a training on a million lines takes to start, first and after a kill, and in how much memory.
 
-    python benchmarks/million_lines.py [--lines 1000000]
+    python benchmarks/million_lines.py [--lines 1000000] [--repeats 3]
 
 Writes a corpus of that many lines (sentences of the built-in corpus, each with its number, so that none repeats) and
 runs ``potstill pretrain`` on it from the command line, streamed, with an empty cache folder: until its first
-checkpoint, when it is killed; and again, until its second. Printed: seconds from the start of each process to its
-checkpoint, four steps included; its largest resident memory; the size of what was kept; and how long planning an
-epoch's batches takes.
+checkpoint, when it is killed; and again, until its second. Measured: seconds from the start of each process to its
+checkpoint, four steps included; its largest resident memory; the size of what was kept in the cache folder. They are
+printed and kept in ``docs/measured``.
 """
 
 from __future__ import annotations
@@ -26,28 +26,49 @@ import numpy as np
 
 from potstill.data.batches import BatchPlan
 from potstill.data.docstrings import read_paragraphs
+from turns import store, table
 
 STEPS = 4
 """Steps between checkpoints."""
+ARMS = {
+    "first": f"an empty cache folder, until step {STEPS}",
+    "resumed": f"after a kill, until step {2 * STEPS}",
+}
 
 
 def main() -> None:
-    """Write the corpus, start, kill, start again, and print."""
+    """Write the corpus, start, kill and start again, ``--repeats`` times; print the table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=1_000_000)
-    n_lines = parser.parse_args().lines
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        size = write_lines(root / "lines.txt", n_lines)
-        print(f"{n_lines:,} lines, {size / 1e6:,.0f} MB")
-        for title, checkpoint in (("first start", STEPS), ("after a kill", 2 * STEPS)):
-            waited_s, memory_gib = run_until(root, checkpoint)
-            print(f"{title}: checkpoint {checkpoint} after {waited_s:.1f} s, at most {memory_gib:.2f} GiB resident")
-        cached = sum(file.stat().st_size for file in (root / "cache").rglob("*") if file.is_file())
-        print(f"kept in the cache folder: {cached / 1e6:,.0f} MB")
+        lines = Path(folder) / "lines.txt"
+        size = write_lines(lines, arguments.lines)
+        repeats = [measure(lines, Path(folder) / str(number)) for number in range(arguments.repeats)]
+    lengths = np.random.default_rng(0).integers(4, 128, arguments.lines)
     started = time.perf_counter()
-    next(iter(BatchPlan(np.random.default_rng(0).integers(4, 128, n_lines), 32, seed=0)))
-    print(f"the batches of an epoch over {n_lines:,} texts are planned in {time.perf_counter() - started:.2f} s")
+    next(iter(BatchPlan(lengths, 32, seed=0)))
+    planned_s = time.perf_counter() - started
+    title = (
+        f"Start of a training on {arguments.lines:,} lines ({size / 1e6:,.0f} MB), {STEPS} steps included; the batches "
+        f"of an epoch over as many texts are planned in {planned_s:.2f} s"
+    )
+    print(table(store("million-lines", title=title, arms=ARMS, repeats=repeats)))
+
+
+def measure(lines: Path, root: Path) -> dict[str, dict[str, float]]:
+    """Figures of the first start and of the one after the kill."""
+    found = {}
+    for arm, checkpoint in (("first", STEPS), ("resumed", 2 * STEPS)):
+        waited_s, memory_gib = run_until(lines, root, checkpoint)
+        found[arm] = {"start_s": waited_s, "peak_gib": memory_gib, "kept_mb": kept_bytes(root) / 1e6}
+    return found
+
+
+def kept_bytes(root: Path) -> int:
+    """Bytes of the cache folder."""
+    return sum(file.stat().st_size for file in (root / "cache").rglob("*") if file.is_file())
 
 
 def write_lines(path: Path, n_lines: int) -> int:
@@ -61,7 +82,7 @@ def write_lines(path: Path, n_lines: int) -> int:
     return path.stat().st_size
 
 
-def run_until(root: Path, checkpoint: int) -> tuple[float, float]:
+def run_until(lines: Path, root: Path, checkpoint: int) -> tuple[float, float]:
     """Start training, wait for its checkpoint, kill it: seconds waited, and GiB of its largest resident memory."""
     settings = {
         "corpus.streaming": "true",
@@ -74,7 +95,7 @@ def run_until(root: Path, checkpoint: int) -> tuple[float, float]:
     }
     options = [option for name, value in settings.items() for option in ("--set", f"{name}={value}")]
     command = [str(Path(sys.executable).with_name("potstill")), "pretrain", "--model", "minilm-l6"]
-    command += ["--corpus", str(root / "lines.txt"), "--out", str(root / "run"), *options]
+    command += ["--corpus", str(lines), "--out", str(root / "run"), *options]
     started = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, "POTSTILL_CACHE": str(root / "cache")})
     wanted = root / "run" / ".work" / "all" / f"checkpoint-{checkpoint}" / "trainer_state.json"

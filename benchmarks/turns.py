@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from potstill.machine import machine, versions
 from potstill.runs import write_json
 
@@ -38,27 +40,61 @@ def _one(script: str, arm: str, options: Sequence[str]) -> Figures:
 
 
 def store(
-    name: str, *, title: str, rate: str, arms: Mapping[str, str], repeats: Sequence[Mapping[str, Figures]]
-) -> None:
-    """Keep what was measured, with the machine, for ``results.py``; ``rate`` names the figure of the ratios."""
-    where = {**machine(), **versions()}
-    content = {"title": title, "rate": rate, "arms": dict(arms), "machine": where, "repeats": list(repeats)}
+    name: str,
+    *,
+    title: str,
+    arms: Mapping[str, str],
+    repeats: Sequence[Mapping[str, Figures]],
+    rate: str | None = None,
+    peers: Sequence[str] = (),
+    quality: str | None = None,
+) -> dict[str, Any]:
+    """Keep what was measured, with the machine, for ``results.py``, and return it.
+
+    ``rate`` names the figure by which arms are so many times as fast as each of ``peers``, ``quality`` the one by which
+    they differ from the first arm.
+    """
+    content = {
+        "title": title,
+        "rate": rate,
+        "peers": list(peers),
+        "quality": quality,
+        "arms": dict(arms),
+        "machine": {**machine(), **versions()},
+        "repeats": list(repeats),
+    }
     MEASURED.mkdir(parents=True, exist_ok=True)
     write_json(MEASURED / f"{name}.json", content)
+    return content
 
 
 def table(measured: Mapping[str, Any]) -> str:
-    """A row for each arm: the median of each figure, and how many times as fast the last arm is, with its range."""
-    repeats, rate = measured["repeats"], measured["rate"]
-    *_, last = measured["arms"]
-    figures = list(repeats[0][last])
-    header = ["arm", *(figure.replace("_", " ") for figure in figures), f"“{last}” is … times as fast"]
+    """A row for each arm: the median of each figure, and how it compares with the peers in rate and in quality."""
+    repeats, rate, quality, arms = measured["repeats"], measured["rate"], measured["quality"], measured["arms"]
+    first = next(iter(arms))
+    figures = list(repeats[0][first])
+    header = ["arm", *(figure.replace("_", " ") for figure in figures)]
+    header += [f"times as fast as “{peer}”" for peer in measured["peers"]]
+    header += [f"{quality.replace('_', ' ')} less that of “{first}”"] if quality else []
     rows = [header, ["---"] * len(header)]
-    for arm, described in measured["arms"].items():
+    for arm, described in arms.items():
         medians = [f"{statistics.median(repeat[arm][figure] for repeat in repeats):,.4g}" for figure in figures]
-        ratios = [repeat[last][rate] / repeat[arm][rate] for repeat in repeats]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append([f"{arm}: {described}", *medians, "" if arm == last else spread])
+        ratios = ["" if arm == peer else _ratio(repeats, rate, arm, peer) for peer in measured["peers"]]
+        differs = ["" if arm == first else _difference(repeats, quality, arm, first)] if quality else []
+        rows.append([f"{arm}: {described}", *medians, *ratios, *differs])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     where = ", ".join(f"{name}: {value}" for name, value in measured["machine"].items())
     return "\n".join([f"{measured['title']}, {len(repeats)} repeats.\n", *lines, f"\nMachine and versions — {where}."])
+
+
+def _ratio(repeats: Sequence[Mapping[str, Figures]], rate: str, arm: str, peer: str) -> str:
+    """The median over the repeats, with its range."""
+    ratios = [repeat[arm][rate] / repeat[peer][rate] for repeat in repeats]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _difference(repeats: Sequence[Mapping[str, Figures]], quality: str, arm: str, first: str) -> str:
+    """The mean of the differences within repeats, with its 95% interval by Student's t."""
+    differences = [repeat[arm][quality] - repeat[first][quality] for repeat in repeats]
+    mean, half = statistics.fmean(differences), float(stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1))
+    return f"{mean:+.4f} ({mean - half:+.4f} to {mean + half:+.4f})"

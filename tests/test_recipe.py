@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from potstill import recipe as module
+from potstill import recipe_classifier
 from potstill.errors import RecipeError
 from potstill.recipe import (
     DistilJob,
@@ -23,7 +24,11 @@ from potstill.recipe import (
 from potstill.sections import Section, build, nearest, section_of
 
 SMALLEST: dict[str, Any] = {"name": "mine", "tasks": [{"name": "cola"}]}
-SECTIONS = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Section)]
+SECTIONS = [
+    kind
+    for kind in {**vars(module), **vars(recipe_classifier)}.values()
+    if isinstance(kind, type) and issubclass(kind, Section)
+]
 
 
 def with_field(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
@@ -101,12 +106,39 @@ def test_an_unknown_key_that_resembles_none_lists_those_there_are():
         ("student.layer_choice", "papper", r"student\.layer_choice: Input should be 'paper', .* or 'spread' or "),
         ("student.layer_choice", [0, "x"], r"student\.layer_choice"),
         ("tasks.0.limits", {"train": 0}, r"tasks\.0\.limits\.train: Input should be greater than 0; found 0"),
+        (
+            "finetune",
+            {"batch_tokens": 100},
+            r"finetune: batch_tokens 100 cannot hold a row of max_length 128; give 128",
+        ),
+        ("finetune.head", {"pooling": "mean"}, r"finetune\.head: pooling: mean needs a head of the kind linear or"),
+        ("finetune.head", {"size": 5}, r"finetune\.head: size is that of the hidden layer"),
+        ("finetune.rates.decay", 1.5, r"finetune\.rates\.decay: Input should be less than or equal to 1; found 1\.5"),
+        ("finetune.class_weights", "balancd", r"finetune\.class_weights: Input should be 'none' or 'balanced' or "),
+        ("finetune.class_weights", {"a": -1}, r"finetune: class_weights: the weight of 'a' is below 0"),
+        ("finetune", {"keep_epochs": True, "evaluate_steps": 3}, r"keep_epochs keeps what each epoch's validation saw"),
+        ("finetune.freeze_layers", 7, r"freeze_layers is 7, and the student has 6"),
+        ("tasks.0.finetune", {"freeze_layers": 7}, r"freeze_layers is 7, and the student has 6"),
         ("tasks.0.finetune", {"epochs": -1}, r"tasks\.cola\.finetune: epochs: Input should be greater than or equal"),
     ],
 )
 def test_a_value_that_is_not_allowed_names_its_field_what_is_and_what_was_found(place: str, value: Any, said: str):
     with pytest.raises(RecipeError, match=said):
         build(Recipe, with_field(SMALLEST, place, value), where="mine.yaml")
+
+
+@pytest.mark.parametrize(("job", "section"), [(DistilJob, "distil"), (PretrainJob, "pretrain")])
+def test_a_batch_that_cannot_hold_a_block_is_refused_with_the_room_needed(job: Any, section: str):
+    content = {"out": "x", "corpus": {"block_length": 60}, section: {"batch_tokens": 63}}
+    with pytest.raises(RecipeError, match=r"batch_tokens 63 cannot hold a row of corpus.block_length 60; give 64"):
+        build(job, content, where="mine.yaml")
+    content[section] = {"batch_tokens": 64}
+    assert getattr(build(job, content, where="mine.yaml"), section).batch_tokens == 64
+
+
+def test_labels_that_yaml_reads_as_numbers_can_be_weighed():
+    content = {**SMALLEST, "finetune": {"class_weights": {0: 2, "many": 0.5}}}
+    assert build(Recipe, content, where="x").finetune.class_weights == {"0": 2.0, "many": 0.5}
 
 
 def test_a_missing_field_is_named():
@@ -155,8 +187,11 @@ OTHER_VALUES: dict[str, Any] = {
     "betas": (0.5, 0.5), "hidden_pairs": ((0, 0),), "limits": {"train": 3}, "finetune": {"epochs": 9},
     "files": "a.csv", "text_columns": ("other",), "label_columns": ("other",), "label_names": ("other",),
     "cleaning": ("line_breaks",), "seeds": (5,), "metric": "other", "dropout": 0.25, "teacher": "other",
+    "strategy": "hybrid", "kind": "linear", "pooling": "mean", "activation": "tanh", "class_weights": "balanced",
+    "freeze_embeddings": True, **dict.fromkeys(("embeddings", "early", "late", "head"), 1e-3), "size": 3,
+    "long_texts": "max",
     "data_dir": Path("other"), **dict.fromkeys(("max_steps", "evaluate_steps", "patience", "checkpoint_steps"), 3),
-    **dict.fromkeys(("max_characters", "hidden_size", "heads", "intermediate_size"), 3),
+    **dict.fromkeys(("max_characters", "hidden_size", "heads", "intermediate_size"), 3), "batch_tokens": 512,
 }  # fmt: skip
 """For fields whose default does not show what else they allow."""
 

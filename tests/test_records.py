@@ -67,6 +67,50 @@ def test_thresholds_of_labels_are_obeyed():
     assert many.predicted.tolist() == [[1, 1, 0]]
 
 
+def test_a_threshold_of_two_labels_is_the_second_ones():
+    # oracle: softmax of (0, log 3) is (1/4, 3/4)
+    logits = [[0.0, np.log(3.0)], [np.log(3.0), 0.0]]
+    for threshold, decided in ((0.2, [1, 1]), (0.5, [1, 0]), (0.8, [0, 0])):
+        assert predictions(logits, thresholds=np.array([threshold])).predicted.tolist() == decided
+
+
+def test_a_temperature_divides_the_logits():
+    # oracle: scipy's activations of the divided logits
+    logits = np.array([[2.0, -1.0], [0.5, 3.0]])
+    one = predictions(logits, temperature=4.0)
+    many = predictions(logits, "multi_label_classification", temperature=4.0)
+    np.testing.assert_allclose(one.probabilities, special.softmax(logits / 4, axis=1), atol=1e-7)
+    np.testing.assert_allclose(many.probabilities, special.expit(logits / 4), atol=1e-7)
+
+
+@settings(deadline=None)
+@given(logits=LOGITS, temperature=st.floats(1e-3, 1e3))
+def test_no_temperature_changes_a_decision_without_thresholds(logits: np.ndarray, temperature: float):
+    for problem_type in ("single_label_classification", "multi_label_classification"):
+        plain = predictions(logits, problem_type)
+        scaled = predictions(logits, problem_type, temperature=temperature)
+        np.testing.assert_array_equal(scaled.predicted, plain.predicted)
+        np.testing.assert_array_equal(scaled.undecided().probabilities, plain.probabilities)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature: float):
+    with pytest.raises(DataError, match="above 0"):
+        predictions([[1.0, 2.0]], temperature=temperature)
+
+
+def test_a_regression_has_neither_temperature_nor_thresholds():
+    with pytest.raises(DataError, match="allowed: 1"):
+        predictions([[1.0]], "regression", temperature=2.0)
+    with pytest.raises(DataError, match="thresholds"):
+        predictions([[1.0]], "regression", thresholds=np.array([0.5]))
+
+
+def test_one_label_of_three_has_no_thresholds():
+    with pytest.raises(DataError, match="thresholds"):
+        predictions(np.zeros((2, 3)), thresholds=np.full(3, 0.5))
+
+
 WRONG = {
     "ids": np.array(["a"]),
     "label_names": ("a",),

@@ -1,7 +1,7 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
-The verbs of the command line are functions here: ``pretrain``, ``distil``, ``finetune``, ``evaluate``, ``compare``,
-``failures``, ``report`` and ``run``. They are loaded when first asked for, so importing potstill costs nothing.
+The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``evaluate``,
+``compare``, ``calibrate``, ``failures``, ``ablate``, ``report`` and ``run``. They are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -11,9 +11,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from potstill.api import compare, distil, evaluate, failures, finetune, pretrain, report, run
+    from potstill.api import (
+        ablate,
+        calibrate,
+        compare,
+        distil,
+        evaluate,
+        explore,
+        failures,
+        finetune,
+        pretrain,
+        report,
+        run,
+    )
 
-__all__ = ["compare", "distil", "evaluate", "failures", "finetune", "pretrain", "report", "run"]
+__all__ = [
+    "ablate",
+    "calibrate",
+    "compare",
+    "distil",
+    "evaluate",
+    "explore",
+    "failures",
+    "finetune",
+    "pretrain",
+    "report",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

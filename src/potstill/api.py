@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Any
 
-from potstill import pipeline
+from potstill import decide, pipeline
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
 from potstill.runs import RunFolder
 from potstill.sections import build
@@ -140,6 +141,33 @@ def compare(
     return pipeline.compare(paths, metric=metric, resamples=resamples, speed=speed, data_dir=_path(data_dir))
 
 
+def calibrate(
+    run: str | Path,
+    *,
+    thresholds: str = "none",
+    temperature: bool = True,
+    beta: float | None = None,
+    at_least: float | None = None,
+    false_positive_cost: float | None = None,
+    false_negative_cost: float | None = None,
+) -> dict[str, Any]:
+    """Fit a temperature and thresholds on a run's selection split and keep them with it, for every predictor to obey.
+
+    ``thresholds`` is ``none``, ``g_mean``, ``f1``, ``f_beta`` (with ``beta``), ``precision`` or ``recall`` (with
+    ``at_least``) or ``cost`` (with both costs). Returns the ``decisions`` and their ``effect`` on the reported split.
+    Asked for neither, the run goes back to the likeliest label, and to 0.5 of each of many.
+    """
+    fields = {
+        "thresholds": thresholds,
+        "temperature": temperature,
+        "beta": beta,
+        "at_least": at_least,
+        "false_positive_cost": false_positive_cost,
+        "false_negative_cost": false_negative_cost,
+    }
+    return decide.calibrate(Path(run), build(DecisionsSection, _nested(fields), where="calibrate"))
+
+
 def failures(
     run: str | Path,
     *,
@@ -153,7 +181,7 @@ def failures(
     Returns the page's path, the summary, and every wrong row. The page goes to ``out``, or into the run, whose report
     then has it as a section. ``split`` None is the split that the task reports on.
     """
-    from potstill.report.failures_stage import write_failures
+    from potstill.report.failures.stage import write_failures
 
     return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
 
@@ -161,6 +189,43 @@ def failures(
 def report(folder: str | Path) -> Path:
     """Write the page and the model cards of an experiment or a run again, and return the page's path."""
     return pipeline.report(Path(folder))
+
+
+def explore(
+    out: str | Path,
+    *,
+    task: str | None = None,
+    file: Files = None,
+    text_column: Columns = None,
+    label_column: Columns = None,
+    corpus: str | Path | None = None,
+    tokenizer: str | Path | None = "minilm-l6",
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Study a task, files of your own or a corpus, and write ``explore.html`` and ``explore.json`` into ``out``.
+
+    Returns the findings. ``task`` and the columns are those of ``finetune``; for a ``corpus`` there is one text column.
+    ``tokenizer`` None leaves tokens out. ``tell`` is given progress. Raises UsageError and its kind before anything is
+    written.
+    """
+    from potstill import exploration
+    from potstill.recipe_explore import ExploreJob
+
+    columns = _listed(text_column)
+    fields = {
+        "out": out,
+        "data_dir": data_dir,
+        "corpus": None if corpus is None else str(corpus),
+        "corpus_column": columns[0] if corpus is not None and columns else None,
+        "task.name": task or ("files" if file is not None else None),
+        "task.files": _file_names(file),
+        "task.text_columns": columns if corpus is None else None,
+        "task.label_columns": _listed(label_column),
+    }
+    named = {**_nested(fields), "tokenizer": None if tokenizer is None else str(tokenizer)}
+    return exploration.explore(build(ExploreJob, apply_overrides(named, set), where="explore"), tell)
 
 
 def run(
@@ -173,6 +238,29 @@ def run(
     resolved = load_recipe(shipped_recipe(str(recipe)), [*set, *quoted])
     pipeline.run_recipe(resolved, tell=partial(print, file=sys.stderr))
     return pipeline.results(resolved.folder)
+
+
+def ablate(
+    grid: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    most: int | None = None,
+) -> dict[str, Any]:
+    """Run every arm of a grid, a file or the name of one that comes with potstill, and study what came.
+
+    ``jobs`` stages run at a time, by default as many as cores and memory allow; more than ``most`` trainings (100) are
+    refused. Returns what ``ablation.json`` holds. Raises TrainingError, all else done and written, where arms failed.
+    """
+    from potstill.grid.stage import command_of, open_grid, run_grid
+
+    where = _path(data_dir)
+    plan = open_grid(grid, data_dir=where, out=_path(out))
+    tell = partial(print, file=sys.stderr)
+    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, data_dir=where), tell=tell)
+    done.require_all()
+    return {**done.results, "page": str(done.page)}
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:

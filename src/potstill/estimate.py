@@ -6,7 +6,7 @@ machine's matrix products reach and by the share of that which training reaches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,8 +63,13 @@ class Shape:
 
 def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
-    rate = _matrix_rate()
-    rows = [_row(recipe, stage, rate) for stage in plan(recipe)]
+    return estimate_stages([(recipe, stage) for stage in plan(recipe)])
+
+
+def estimate_stages(planned: Sequence[tuple[Recipe, Stage]]) -> list[dict[str, Any]]:
+    """The same for stages of several recipes, each beside its own."""
+    rate, students = _matrix_rate(), {str(stage.job.out) for _, stage in planned if isinstance(stage.job, DistilJob)}
+    rows = [_row(recipe, stage, rate, students) for recipe, stage in planned]
     to_do = sum(row["minutes"] for row in rows if row["state"] != "finished")
     return [
         *rows,
@@ -72,27 +77,30 @@ def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
+def _row(recipe: Recipe, stage: Stage, rate: float, students: Collection[str]) -> dict[str, Any]:
+    """``students`` are the folders of encoders of the student's shape, from which some classifiers are fine-tuned."""
     job = stage.job
     teacher = _teacher_shape(recipe)
     if isinstance(job, PretrainJob):
         rows, length = _corpus_size(recipe, job.corpus)
         trained, flops, shape = (
-            _trained_rows(job.pretrain, rows),
+            _trained_rows(job.pretrain, rows, length),
             _mlm_flops(teacher, job.pretrain.masking.share),
             teacher,
         )
-        trained += job.pretrain.head_steps * job.pretrain.batch_size
+        trained += job.pretrain.head_steps * _rows_per_batch(job.pretrain, length)
     elif isinstance(job, DistilJob):
         rows, length = _corpus_size(recipe, job.corpus)
         shape, share = _student_shape(teacher, job.student), job.distil.masking.share
-        trained = _trained_rows(job.distil, rows)
+        trained = _trained_rows(job.distil, rows, length)
         flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
     else:
         assert isinstance(job, FinetuneJob)
-        shape = teacher if Path(job.out).parent.name == "teacher" else _student_shape(teacher, recipe.student)
+        shape = _student_shape(teacher, recipe.student) if job.model in students else teacher
         rows, length, measured = _task_size(recipe, job)
-        trained = _trained_rows(job.finetune, rows) + measured / 3  # a forward pass is a third of a training step
+        trained = (
+            _trained_rows(job.finetune, rows, length) + measured / 3
+        )  # a forward pass is a third of a training step
         flops = 3 * shape.forward_flops
     return {
         "stage": stage.name,
@@ -114,11 +122,15 @@ def _state(job: Job) -> str:
     return "finished" if (read_json(job.out / "manifest.json") or {})["status"] == "finished" else "interrupted"
 
 
-def _trained_rows(section: TrainingSection, rows: int) -> float:
-    """Rows that go through training, over all epochs."""
+def _trained_rows(section: TrainingSection, rows: int, length: float) -> float:
+    """Rows of ``length`` tokens on average that go through training, over all epochs."""
     if section.max_steps is not None:
-        return float(section.max_steps * section.batch_size * section.accumulation)
+        return section.max_steps * section.accumulation * _rows_per_batch(section, length)
     return section.epochs * rows
+
+
+def _rows_per_batch(section: TrainingSection, length: float) -> float:
+    return section.batch_size if section.batch_tokens is None else section.batch_tokens / length
 
 
 def _mlm_flops(shape: Shape, masked_share: float) -> float:

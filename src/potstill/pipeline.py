@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from potstill.decide import decide_runs
 from potstill.errors import OtherRunError
 from potstill.machine import machine, versions
 from potstill.recipe import (
@@ -285,11 +286,13 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     _claim_folder(recipe)
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
-        _run_stage(stage, tell)
+        run_stage(stage, tell)
+    decide_runs([stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob)], recipe.decisions, tell)
     return finish_experiment(recipe.folder, recipe, tell)
 
 
-def _run_stage(stage: Stage, tell: Tell) -> RunFolder:
+def run_stage(stage: Stage, tell: Tell) -> RunFolder:
+    """Run a stage, or find it done; a run of another recipe or input in its place is set aside, as ``tell`` is told."""
     try:
         return stage.run()
     except OtherRunError:
@@ -362,7 +365,7 @@ def describe_experiment(recipe: Recipe) -> dict[str, Any]:
 
 def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
     """Compare the arms on their stored predictions, measure their speed, write the model cards and the page."""
-    from potstill.report.failures_stage import write_experiment_failures
+    from potstill.report.failures.stage import write_experiment_failures
     from potstill.report.stage import write_cards, write_experiment_page
 
     experiment = read_json(root / EXPERIMENT)

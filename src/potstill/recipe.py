@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from potstill.recipe_classifier import ClassifierSection
+from potstill.recipe_decisions import DecisionsSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,6 +28,9 @@ class TrainingSection(Section):
 
     learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW.")
     batch_size: Positive = Field(32, description="Rows per batch on each process.")
+    batch_tokens: Positive | None = Field(
+        None, description="Tokens per batch, padding included, instead of batch_size: as many like rows as fit."
+    )
     accumulation: Positive = Field(1, description="Batches per optimiser step; the result is that of one large batch.")
     epochs: float = Field(3.0, ge=0, description="Passes over the training rows; parts of one are allowed.")
     max_steps: Positive | None = Field(None, description="Optimiser steps, exactly; overrides epochs.")
@@ -56,6 +61,14 @@ class TrainingSection(Section):
         if self.patience is not None and self.keep == "last":
             raise ValueError("patience stops after the best validation, so it needs keep: best")
         return self
+
+    def require_room(self, length: int, what: str) -> None:
+        """Raise ValueError where a batch of ``batch_tokens`` cannot hold a row of ``length`` tokens, padded to 8s."""
+        needed = -(-length // 8) * 8
+        if self.batch_tokens is not None and self.batch_tokens < needed:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} cannot hold a row of {what} {length}; give {needed} or more"
+            )
 
 
 class CorpusSection(Section):
@@ -164,7 +177,7 @@ class DistilSection(TrainingSection):
         return self
 
 
-class FinetuneSection(TrainingSection):
+class FinetuneSection(ClassifierSection, TrainingSection):
     """Encoder → classifier."""
 
     max_length: int = Field(
@@ -186,6 +199,17 @@ class FinetuneSection(TrainingSection):
         "where training passes over the rows more than once.",
     )
     metric: str | None = Field(None, description="Primary metric, by which keep: best chooses; else the task's.")
+
+    @model_validator(mode="after")
+    def _batches_hold_a_text(self) -> Self:
+        self.require_room(self.max_length, "max_length")
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_are_validated(self) -> Self:
+        if self.keep_epochs and self.evaluate_steps is not None:
+            raise ValueError("keep_epochs keeps what each epoch's validation saw, so it needs evaluate_steps absent")
+        return self
 
 
 class TaskSection(Section):
@@ -256,6 +280,11 @@ class PretrainJob(Job):
     corpus: CorpusSection = CorpusSection()
     pretrain: PretrainSection = PretrainSection()
 
+    @model_validator(mode="after")
+    def _batches_hold_a_block(self) -> Self:
+        self.pretrain.require_room(self.corpus.block_length, "corpus.block_length")
+        return self
+
 
 class DistilJob(Job):
     """Teacher + text → student."""
@@ -264,6 +293,11 @@ class DistilJob(Job):
     corpus: CorpusSection = CorpusSection()
     student: StudentSection = StudentSection()
     distil: DistilSection = DistilSection()
+
+    @model_validator(mode="after")
+    def _batches_hold_a_block(self) -> Self:
+        self.distil.require_room(self.corpus.block_length, "corpus.block_length")
+        return self
 
 
 class FinetuneJob(Job):
@@ -309,6 +343,9 @@ class Recipe(Section):
         description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone.",
     )
     tasks: tuple[TaskSection, ...] = Field(min_length=1, description="Tasks to fine-tune and measure on.")
+    decisions: DecisionsSection | None = Field(
+        None, description="Temperature and thresholds of classifiers, each fitted on its selection split; or none."
+    )
     evaluate: EvaluateSection = EvaluateSection()
 
     @model_validator(mode="after")
@@ -320,7 +357,9 @@ class Recipe(Section):
             seeds = task.seeds or self.seeds
             if len(set(seeds)) < len(seeds):
                 raise ValueError("the same seed is named twice")
-            self.finetune_for(task)
+            section = self.finetune_for(task)
+            if section.freeze_layers > self.student.layers:
+                raise ValueError(f"freeze_layers is {section.freeze_layers}, and the student has {self.student.layers}")
         copies = [name for name in self.baselines if name != "random"]
         if self.student.initialise == "random" and copies:
             raise ValueError(f"a student with random weights has no baselines of copied layers ({', '.join(copies)})")

@@ -47,14 +47,15 @@ def load_recipe(path: Path | str, overrides: Iterable[str] = (), preset: str | N
     The preset is the one named here, or else by the recipe's own key ``preset``. Raises RecipeError naming the field
     at fault.
     """
-    content = apply_overrides(_mapping_in(Path(path)), overrides)
+    content = apply_overrides(mapping_in(Path(path)), overrides)
     named = content.pop("preset", None)
     return build(Recipe, with_preset(content, preset or named or "default"), where=str(path))
 
 
-def _mapping_in(path: Path) -> dict[str, Any]:
+def mapping_in(path: Path, *, kind: str = "recipe", do: str = "write one with: potstill init") -> dict[str, Any]:
+    """The fields in a YAML file, unchecked; RecipeError, naming the file, where it holds none or is not there."""
     if not path.is_file():
-        raise RecipeError(f"there is no recipe {path}", do="write one with: potstill init")
+        raise RecipeError(f"there is no {kind} {path}", do=do)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as failure:
@@ -62,7 +63,7 @@ def _mapping_in(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as broken:
         raise RecipeError(f"{path} is not YAML ({' '.join(str(broken).split())})") from broken
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no recipe", found=type(content).__name__, allowed="a mapping of fields")
+        raise RecipeError(f"{path} holds no {kind}", found=type(content).__name__, allowed="a mapping of fields")
     return content
 
 

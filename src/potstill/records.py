@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -48,7 +49,9 @@ class Predictions:
     n_tokens: ``(n,)`` int32, tokens per text before truncation, special tokens included.
     truncated: ``(n,)`` bool, texts longer than the model takes.
     elapsed_s: wall time of the prediction in seconds, tokenisation included.
-    thresholds: ``(k,)`` float32 in [0, 1], the probability from which a label of a multi-label task counts as given.
+    temperature: above 0, what the logits are divided by before the activation; the order of the labels stays.
+    thresholds: in [0, 1], or None for 0.5 and the likeliest label. ``(k,)`` for many labels: the probability from which
+        each counts as given. ``(1,)`` for one label of two: the probability from which it is the second.
     """
 
     ids: np.ndarray
@@ -59,9 +62,20 @@ class Predictions:
     truncated: np.ndarray
     elapsed_s: float
     targets: np.ndarray | None = None
+    temperature: float = 1.0
     thresholds: np.ndarray | None = field(default=None)
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        scaled = self.problem_type != "regression"
+        if not (0 < self.temperature < math.inf if scaled else self.temperature == 1):
+            raise DataError(
+                f"logits of a {self.problem_type} cannot be divided by this temperature",
+                found=self.temperature,
+                allowed="a finite number above 0" if scaled else "1",
+            )
+
+    def _check_sizes(self) -> None:
         n, k = self.logits.shape
         wrong = [
             name
@@ -71,34 +85,50 @@ class Predictions:
                 ("n_tokens", self.n_tokens.shape == (n,)),
                 ("truncated", self.truncated.shape == (n,)),
                 ("targets", self.targets is None or self.targets.shape[0] == n),
-                ("thresholds", self.thresholds is None or self.thresholds.shape == (k,)),
+                ("thresholds", self.thresholds is None or self.thresholds.shape == self._thresholds_shape),
             )
             if not holds
         ]
         if wrong:
             raise DataError(f"predictions of {n} texts and {k} labels have fields of another size: {', '.join(wrong)}")
 
+    @property
+    def _thresholds_shape(self) -> tuple[int] | None:
+        k = self.logits.shape[1]
+        return {"multi_label_classification": (k,), "single_label_classification": (1,) if k == 2 else None}.get(
+            self.problem_type
+        )
+
     def __len__(self) -> int:
         return int(self.logits.shape[0])
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """``(n, k)`` float32 in [0, 1]: softmax or sigmoid of the logits; for regression the values themselves."""
+        """``(n, k)`` float32 in [0, 1]: softmax or sigmoid of logits / temperature; for regression the values."""
         if self.problem_type == "single_label_classification":
-            return softmax(self.logits)
+            return softmax(self.logits / self.temperature)
         if self.problem_type == "multi_label_classification":
-            return sigmoid(self.logits)
+            return sigmoid(self.logits / self.temperature)
         return self.logits
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """What the model decided, in the shape of ``targets``: a class, a row of 0/1, or a value."""
+        """What the model decided, in the shape of ``targets``: a class, a row of 0/1, or a value.
+
+        Without thresholds it is read from the logits, so that no temperature changes it, not even by rounding.
+        """
         if self.problem_type == "single_label_classification":
-            return self.logits.argmax(axis=1).astype(np.int64)
+            if self.thresholds is None:
+                return self.logits.argmax(axis=1).astype(np.int64)
+            return (self.probabilities[:, 1] >= self.thresholds[0]).astype(np.int64)
         if self.problem_type == "multi_label_classification":
-            thresholds = np.full(self.logits.shape[1], 0.5) if self.thresholds is None else self.thresholds
-            return (self.probabilities >= thresholds).astype(np.int8)
+            given = self.logits >= 0 if self.thresholds is None else self.probabilities >= self.thresholds
+            return given.astype(np.int8)
         return self.logits[:, 0]
+
+    def undecided(self) -> Predictions:
+        """The same logits with no temperature and no threshold, as they are stored."""
+        return replace(self, temperature=1.0, thresholds=None)
 
     def with_targets(self, targets: np.ndarray, ids: np.ndarray) -> Predictions:
         """The same predictions, with the truth and the rows' ids beside them."""

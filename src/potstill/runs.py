@@ -17,6 +17,7 @@ from typing import IO, Any, Literal, cast
 
 import numpy as np
 
+from potstill.decisions import decided
 from potstill.errors import DataError, OtherRunError, RunFolderError, StorageError
 from potstill.lock import take_lock
 from potstill.machine import versions
@@ -110,7 +111,11 @@ class RunFolder:
             self._lock = None
 
     def predictions(self, split: str) -> Predictions:
-        """The stored predictions of ``split``; raises RunFolderError naming the splits there are."""
+        """Those of ``split`` under the run's decisions; RunFolderError for stale ones, or naming the splits stored."""
+        return decided(self.path, self.raw_predictions(split))
+
+    def raw_predictions(self, split: str) -> Predictions:
+        """The same as stored, with no temperature and no threshold."""
         return read_predictions(self._predictions_file(split))
 
     def predictions_fingerprint(self, split: str) -> str:
@@ -219,10 +224,11 @@ def _files_of_model(folder: Path) -> list[Path]:
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Store predictions as parquet: a row per text, and what all rows share in the file's metadata."""
+    """Store predictions, but no decisions, as parquet: a row per text, and what all share in the file's metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    predictions = predictions.undecided()
     columns: dict[str, Any] = {
         "id": predictions.ids.astype(str),
         "logits": list(predictions.logits.astype(np.float32)),
@@ -237,7 +243,6 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "label_names": list(predictions.label_names),
         "problem_type": predictions.problem_type,
         "elapsed_s": predictions.elapsed_s,
-        "thresholds": None if predictions.thresholds is None else predictions.thresholds.tolist(),
     }
     table = pa.table(columns).replace_schema_metadata({"potstill": json.dumps(shared)})
     with storage_errors(path):
@@ -262,7 +267,6 @@ def read_predictions(path: Path) -> Predictions:
         truncated=np.asarray(table["truncated"].to_pylist(), dtype=bool),
         elapsed_s=float(shared["elapsed_s"]),
         targets=_targets_of(table, shared["problem_type"], n_labels),
-        thresholds=None if shared["thresholds"] is None else np.asarray(shared["thresholds"], dtype=np.float32),
     )
 
 
@@ -344,14 +348,8 @@ def parameters_on_disk(folder: Path) -> int:
 
 
 def _new_manifest(stage: str, fingerprint: str) -> dict[str, Any]:
-    return {
-        "potstill": version("potstill"),
-        "stage": stage,
-        "status": "running",
-        "started": _now(),
-        "fingerprint": fingerprint,
-        "versions": versions(),
-    }
+    made = {"potstill": version("potstill"), "versions": versions()}
+    return {**made, "stage": stage, "status": "running", "started": _now(), "fingerprint": fingerprint}
 
 
 def _manifest_of(path: Path) -> dict[str, Any] | None:

@@ -45,8 +45,9 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill import estimate, pipeline
-    from potstill.report import failures_stage
+    from potstill import decide, estimate, exploration, pipeline
+    from potstill.grid import stage as grid_stage
+    from potstill.report.failures import stage as failures_stage
 
     def begin(*arguments: object, **named: object) -> Any:
         raise WorkBeginsError
@@ -54,7 +55,11 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in HEAVY_WORK:
         monkeypatch.setattr(pipeline, name, begin)
     monkeypatch.setattr(estimate, "estimate", begin)
+    monkeypatch.setattr(decide, "calibrate", begin)
     monkeypatch.setattr(failures_stage, "write_failures", begin)
+    monkeypatch.setattr(estimate, "estimate_stages", begin)
+    monkeypatch.setattr(grid_stage, "run_grid", begin)
+    monkeypatch.setattr(exploration, "explore", begin)
 
 
 def exit_code_of(command: str) -> int:
@@ -101,8 +106,17 @@ def test_the_recipe_of_the_readme_is_a_recipe() -> None:
     from potstill.recipe import Recipe
     from potstill.sections import build
 
-    (recipe,) = blocks(README, "yaml")
+    recipe, _ = blocks(README, "yaml")
     assert build(Recipe, yaml.safe_load(recipe), where="README.md").name == "reviews"
+
+
+def test_the_grid_of_the_readme_is_a_grid_of_its_recipe(tmp_path: Path) -> None:
+    from potstill.recipe_grid import load_grid
+
+    for name, content in zip(("recipe.yaml", "grid.yaml"), blocks(README, "yaml"), strict=True):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    grid = load_grid(tmp_path / "grid.yaml")
+    assert (len(grid.arms), grid.baseline) == (8, "layers=6,heads=12")
 
 
 def python_calls() -> list[ast.Call]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.data.corpora import KNOWN, _taken, load_corpus
+from potstill.data.corpora import KNOWN, _taken, load_corpus, resident_texts
 from potstill.data.token_files import build_blocks
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import DataError
@@ -28,6 +28,12 @@ def test_empty_lines_are_skipped_and_counted(write_file: WriteFile) -> None:
     assert list(corpus) == list(corpus) == ["one", "two"]
     assert (len(corpus), corpus.n_characters, corpus.name) == (2, 6, "a.txt")
     assert "2 empty rows skipped" in corpus.notes
+
+
+def test_all_texts_are_to_be_had_empty_ones_too(write_file: WriteFile) -> None:
+    texts = resident_texts(write_file("a.txt", "one\n\n  two \n"), "text", None)
+    assert list(texts) == ["one", "", "  two "]
+    assert (len(texts), texts[2]) == (3, "  two ")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "a.csv"])

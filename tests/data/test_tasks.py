@@ -143,6 +143,11 @@ def test_a_bad_row_is_refused_in_one_line(write_file: WriteFile, task: Task, row
     assert caught.value.exit_code == 2
 
 
+def test_rows_without_text_are_kept_for_whoever_asks_for_them(write_file: WriteFile, task: Task) -> None:
+    write_file("test.csv", "text,label\nx,neg\n  ,pos\n,neg\n")
+    assert list(load_task(task, keep_empty=True).splits["test"].texts) == ["x", "  ", ""]
+
+
 def test_a_megabyte_is_taken_when_it_is_shortened(write_file: WriteFile) -> None:
     path = write_file("a.csv", _csv(20) + "y " * 500_000 + ",pos\n")
     data = load_task(custom_task("m", path, cleaning=("max_words:3",)))

@@ -160,3 +160,19 @@ def test_row_that_is_no_text_is_named(bert: TextTokenizer, row: object) -> None:
 def test_maximum_length_without_room_is_refused(bert: TextTokenizer) -> None:
     with pytest.raises(DataError, match="no room"):
         bert.encode(["a"], 3)
+
+
+def test_only_long_pairs_copy_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a copy takes longer than a small model's forward pass, and one text at a time would pay for it every time
+    tokenizer = TextTokenizer.open(minilm_folder())
+
+    class NoCopies:
+        @staticmethod
+        def from_str(content: str) -> Tokenizer:
+            raise AssertionError("copied")
+
+    monkeypatch.setattr(tokens, "Tokenizer", NoCopies)
+    long = "the cat sat on the mat " * 20
+    assert tokenizer.encode([long, ("a cat", "a dog")], 16).truncated.tolist() == [True, False]
+    with pytest.raises(AssertionError, match="copied"):
+        tokenizer.encode([(long, long)], 16)

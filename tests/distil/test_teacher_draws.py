@@ -43,7 +43,13 @@ def blocks(tiny: Any, tmp_path: Path) -> Blocks:
 
 @pytest.fixture
 def make(tiny: Any, blocks: Blocks) -> Make:
-    def build(mask_draws: int | None = 2, seed: int = 1, batch_size: int = 6, share: float = 0.2) -> MaskedBlocks:
+    def build(
+        mask_draws: int | None = 2,
+        seed: int = 1,
+        batch_size: int = 6,
+        share: float = 0.2,
+        batch_tokens: int | None = None,
+    ) -> MaskedBlocks:
         return MaskedBlocks(
             blocks,
             blocks.token_counts,
@@ -51,6 +57,7 @@ def make(tiny: Any, blocks: Blocks) -> Make:
             TextTokenizer.open(tiny.teacher),
             Masking(share=share),
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             seed=seed,
             mask_draws=mask_draws,
         )
@@ -90,10 +97,12 @@ def all_keys(batches: MaskedBlocks) -> Iterator[BatchKey]:
         yield from batches.plan.keys(draw)
 
 
-@pytest.mark.parametrize("positions", ["masked", "attended"])
-def test_what_is_kept_is_what_the_live_teacher_says(store, make: Make, positions: Any, monkeypatch) -> None:
+@pytest.mark.parametrize(("positions", "batch_tokens"), [("masked", None), ("attended", None), ("masked", 64)])
+def test_what_is_kept_is_what_the_live_teacher_says(
+    store, make: Make, positions: Any, batch_tokens: int | None, monkeypatch
+) -> None:
     monkeypatch.setattr(teacher_draws, "_ROWS_AT_ONCE", 7)
-    teacher, batches = build_teacher(), make()
+    teacher, batches = build_teacher(), make(batch_tokens=batch_tokens)
     stored = store(teacher, batches, replace(KEPT, positions=positions))
     for key in all_keys(batches):
         logits, states = live(teacher, batches[key], positions)
@@ -288,3 +297,12 @@ def test_states_that_were_not_stored_are_missed(make: Make, store: Any):
     (key,) = next(iter(batches.plan))
     with pytest.raises(ModelError, match="hidden states were not stored"):
         gradients(DistillationObjective(teacher, {"cosine": 1.0}), batches[key])
+
+
+def test_batches_of_another_size_are_not_taken_from_disk(store, make: Make) -> None:
+    teacher = build_teacher()
+    calls = counted_calls(teacher)
+    for batch_tokens in (None, 64, 96):
+        before = len(calls)
+        store(teacher, make(batch_tokens=batch_tokens))
+        assert len(calls) > before

@@ -66,6 +66,8 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
     distil = ("distil", "--teacher", encoders["teacher"], "--corpus", tiny.corpus)
     finetune = ("finetune", "--model", encoders["student"], *fields("finetune", "finetune.epochs=16"))
     best = (*task_flags["reviews"], "--set", "finetune.keep=best")
+    by_parts = (*best, "--set", "finetune.keep_epochs=true", "--set", "finetune.rates.decay=0.8")
+    pooled = (*task_flags["tags"], "--set", "finetune.head={kind: hidden, size: 5, pooling: mean}")
     taught = (*task_flags["pairs"], "--teacher", classifiers["teacher-pairs"])
     return {
         "pretrain, the head": ("head", (*pretrain, *fields("pretrain", f"pretrain.head_steps={STEPS}"))),
@@ -73,6 +75,8 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
         "distil": ("distil", (*distil, *fields("distil", f"distil.max_steps={STEPS}", "distil.evaluate_steps=7"))),
         "finetune, keeping the best": ("finetune", (*finetune, *best)),
         "finetune, with a teacher": ("finetune", (*finetune, *taught)),
+        "finetune, the head first": ("finetune", (*finetune, *by_parts, "--set", "finetune.strategy=hybrid")),
+        "finetune, from the top": ("finetune", (*finetune, *pooled, "--set", "finetune.strategy=gradual")),
     }
 
 
@@ -84,6 +88,8 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
         "distil",
         "finetune, keeping the best",
         "finetune, with a teacher",
+        "finetune, the head first",
+        "finetune, from the top",
     ],
 )
 def test_a_killed_stage_resumes_to_the_same_bits(name, stage_commands, potstill, kill_when, tmp_path):
@@ -96,6 +102,8 @@ def test_a_killed_stage_resumes_to_the_same_bits(name, stage_commands, potstill,
     assert potstill(*command, "--out", peaceful).code == 0
     assert status(killed) == "finished"
     assert weights(killed) == weights(peaceful)
+    epochs = [{file.relative_to(run): weights(file) for file in run.glob("epochs/*")} for run in (killed, peaceful)]
+    assert epochs[0] == epochs[1]
     ours, theirs = ((run / "metrics.json", run / "history.jsonl") for run in (killed, peaceful))
     if theirs[0].exists():
         assert ours[0].read_text() == theirs[0].read_text()

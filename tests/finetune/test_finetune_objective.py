@@ -16,12 +16,8 @@ from transformers import (
 )
 
 from potstill.errors import ModelError, RecipeError
-from potstill.finetune.objective import (
-    ClassificationObjective,
-    TaskDistillationObjective,
-    hard_loss,
-    soft_loss,
-)
+from potstill.finetune.hard_loss import hard_loss
+from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective, soft_loss
 from potstill.records import PROBLEM_TYPES, ProblemType
 
 SINGLE, MULTI, REGRESSION = PROBLEM_TYPES

@@ -142,10 +142,18 @@ def test_a_model_that_cannot_be_packed_is_refused():
 def run(tiny: Any, caches: Any, encoders: Any, tmp_path: Path) -> Any:
     """Fine-tune the small student on pairs, packed or padded."""
 
-    def run(packing: bool) -> Any:
+    def run(packing: bool, **others: Any) -> Any:
         rows = {"name": "pairs", "files": str(tiny.pairs), "text_columns": ["first", "second"]}
-        section = {"epochs": 2, "batch_size": 16, "max_length": 40, "learning_rate": 0.003, "packing": packing}
-        content = {"out": tmp_path / str(packing), "seed": 1, "model": str(encoders["student"]), "task": rows}
+        section = {
+            "epochs": 2,
+            "batch_size": 16,
+            "max_length": 40,
+            "learning_rate": 0.003,
+            "packing": packing,
+            **others,
+        }
+        out = tmp_path / "-".join(map(str, (packing, *others.values())))
+        content = {"out": out, "seed": 1, "model": str(encoders["student"]), "task": rows}
         return stage.run(FinetuneJob.model_validate({**content, "finetune": section}))
 
     return run
@@ -159,3 +167,12 @@ def test_a_packed_run_has_no_padding_and_leaves_a_model_for_plain_transformers(r
     assert PACKED not in (packed.path / "config.json").read_text()
     assert AutoModelForSequenceClassification.from_pretrained(packed.path).config._attn_implementation == "sdpa"
     assert np.isfinite(packed.predictions("test").logits).all()
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_batches_by_tokens_meet_every_row_in_steps_of_their_own(run, packing: bool):
+    by_rows, by_tokens = run(packing), run(packing, batch_tokens=80)
+    assert by_tokens.manifest["tokens_seen"] == by_rows.manifest["tokens_seen"]
+    last, of_rows = (stored.history()[-1]["step"] for stored in (by_tokens, by_rows))
+    assert last > of_rows  # 80 tokens hold fewer than 16 of these rows
+    assert np.isfinite(by_tokens.predictions("test").logits).all()

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from potstill.analyse.failure_summary import summarise
-from potstill.analyse.failures import FailureStudy, study_failures
+from potstill.analyse.failures.study import FailureStudy, study_failures
+from potstill.analyse.failures.summary import summarise
 from potstill.records import Predictions, ProblemType, Text
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Report, TaskEvidence
-from potstill.report.failure_rows import browser_columns
+from potstill.report.failures.rows import browser_columns
 from potstill.report.page import render_page
 
 TEACHER, STUDENT, UNDISTILLED, RANDOM = "teacher", "student", "student, not distilled", "student, random"

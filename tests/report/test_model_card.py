@@ -99,14 +99,24 @@ def test_figures_in_the_text_are_those_of_the_card():
         ({"problem_type": "regression", "label_names": ("score",)}, "squeeze(-1)"),
         ({"text_pair": True}, '"First text.", "Second text."'),
         ({"purpose": "fill-mask", "metrics": {}, "problem_type": None}, "AutoModelForMaskedLM"),
+        ({"opens_with": "potstill", "text_pair": True}, '[("First text.", "Second text.")]'),
     ],
-    ids=["one label", "many labels", "regression", "pair", "encoder"],
+    ids=["one label", "many labels", "regression", "pair", "encoder", "a head of ours"],
 )
 def test_the_snippet_is_python_for_the_kind_of_model(changes, reading):
     text = render_model_card(replace(CARD, **changes))
     snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
     ast.parse(snippet)
     assert reading in snippet
+
+
+def test_a_card_says_what_opens_the_model():
+    ours = replace(CARD, opens_with="potstill")
+    assert parsed(CARD).library_name == "transformers"
+    assert parsed(ours).library_name == "potstill"
+    assert "Plain transformers opens it" in render_model_card(CARD)
+    assert "Plain transformers opens it" not in render_model_card(ours)
+    assert "TorchPredictor.open" in render_model_card(ours)
 
 
 def test_thresholds_travel_with_the_card():

@@ -158,3 +158,18 @@ def test_terms_of_a_history_are_paired_with_their_validation(report):
     assert (len(training.x), len(validation.x)) == (30, 3)
     assert (training.validation, validation.validation) == (False, True)
     assert read_curves(history[:1], "loss") == []  # one point is no line
+
+
+def test_epochs_the_choice_and_rates_are_on_the_page(small_report, change_arm):
+    epochs = [{"epoch": 1, "step": 6, "training_loss": 0.9, "loss": 0.7, "accuracy": 0.8, "kept": True}]
+    rates = [
+        {"part": "embeddings", "parameters": 11, "learning_rate": None, "from_step": None},
+        {"part": "head", "parameters": 4, "learning_rate": 5e-5, "from_step": 0},
+    ]
+    said = "Epoch 1 of 1 is kept: its <accuracy> is the best."
+    page = render_page(change_arm(small_report, "student", epochs=epochs, rates=rates, choice=said))
+    text = read(page).text
+    assert said in text
+    assert "loss in training" in text
+    assert "peak learning rate" in text
+    assert "<accuracy>" not in page

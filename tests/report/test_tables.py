@@ -83,3 +83,38 @@ def test_tables_of_nothing_are_none(small_report):
 )
 def test_durations_are_in_the_unit_a_person_would_use(seconds, words):
     assert tables.duration(seconds) == words
+
+
+EPOCHS = (
+    {"epoch": 1, "step": 6, "training_loss": 0.9, "loss": 0.7, "accuracy": 0.8, "kept": False},
+    {"epoch": 2, "step": 12, "training_loss": 0.5, "loss": 0.75, "accuracy": None, "kept": True},
+)
+RATES = (
+    {"part": "embeddings", "parameters": 11_000, "learning_rate": None, "from_step": None},
+    {"part": "layer 0", "parameters": 2_500, "learning_rate": 2e-5, "from_step": 30},
+    {"part": "head", "parameters": 400, "learning_rate": 5e-5, "from_step": 0},
+)
+
+
+def test_epochs_stand_side_by_side_with_the_one_that_was_kept(report):
+    arm = replace(report.tasks[0].arms[0], epochs=EPOCHS)
+    table = tables.epoch_table(arm)
+    assert table.columns == ["epoch", "loss in training", "loss", "accuracy"]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["1", "0.900", "0.700", "0.800"],
+        ["2", "0.500", "0.750", "–"],
+    ]
+    assert [row[0].detail for row in table.rows] == ["", "kept"]
+    assert table.caption == "Measured on the selection split. Of seed 1."
+    assert tables.epoch_table(report.tasks[0].arms[0]) is None
+
+
+def test_rates_are_shown_where_parts_differ(report):
+    arm = replace(report.tasks[0].arms[0], rates=RATES)
+    assert [[cell.text for cell in row] for row in tables.rate_table(arm).rows] == [
+        ["head", "400", "5e-05", "0"],
+        ["layer 0", "2,500", "2e-05", "30"],
+        ["embeddings", "11,000", "–", "never"],
+    ]
+    alike = [{**row, "learning_rate": 5e-5, "from_step": 0} for row in RATES]
+    assert tables.rate_table(replace(arm, rates=alike)) is None

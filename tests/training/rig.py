@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, set_seed
 
 from potstill.data.batches import BatchKey, BatchPlan
+from potstill.training.parameters import ParameterPlan
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import fit
@@ -123,14 +124,15 @@ def train(
     objective: Any = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     log_folder: Path | None = None,
+    plan: Callable[[Any], ParameterPlan] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, Tensor], FitResult]:
-    """Fit a fresh tiny model and return its weights and how it went."""
+    """Fit a fresh tiny model, by the plan that ``plan`` makes of it, and return its weights and how it went."""
     model = tiny_distilbert() if model is None else model
     set_seed(99)  # what happened before must not matter
     result = fit(
         model, objective or TwoTerms(), rows or Rows(), settings(**changes), work=work, validate=validate,
-        log_folder=log_folder,
+        log_folder=log_folder, plan=plan(model) if plan else None,
     )  # fmt: skip
     return weights_of(model), result
 

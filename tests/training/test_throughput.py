@@ -14,7 +14,7 @@ COUNTED: dict[str, Any] = {
     "tokens": 900,
     "positions": 1000,
     "positions_unsorted": 4000,
-    "flops_per_position": 2e6,
+    "flops": 2e9,
     "rate_flops": 1e9,
     "seconds": {"forward": 3.0, "optimiser": 1.0, "validation": 90.0, "checkpoints": 6.0},
     "precision": "fp32",
@@ -22,7 +22,7 @@ COUNTED: dict[str, Any] = {
 
 
 def test_figures_are_those_worked_by_hand():
-    # oracle: 4 s of training; 2e6 · 1,000 operations in them are half of 1e9 a second
+    # oracle: 4 s of training; 2e9 operations in them are half of 1e9 a second
     found = measured_throughput(**COUNTED)
     assert found.tokens_per_s == 225.0
     assert found.padding == pytest.approx(0.1)
@@ -35,7 +35,7 @@ def test_figures_are_those_worked_by_hand():
 
 
 def test_what_was_not_counted_is_not_told():
-    found = measured_throughput(**{**COUNTED, "flops_per_position": 0.0})
+    found = measured_throughput(**{**COUNTED, "flops": 0.0})
     assert found.of_matrix_rate is None
     assert "matrix rate" not in found.sentence()
 

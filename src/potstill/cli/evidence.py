@@ -1,9 +1,9 @@
-"""The verbs that measure and show: evaluate, compare, report."""
+"""The verbs that measure and show: evaluate, calibrate, compare, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from potstill.cli.train import DataDir, Json
 def register(app: typer.Typer) -> None:
     """Put the verbs of this file on the command line."""
     app.command()(evaluate)
+    app.command()(calibrate)
     app.command()(compare)
     app.command()(report)
 
@@ -33,6 +34,54 @@ def evaluate(
         print_json(metrics)
     else:
         print_rows(str(run), [{"metric": name, "value": value} for name, value in metrics.items()])
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="A fine-tuned run.")],
+    thresholds: Annotated[
+        str, typer.Option(help="By what: g_mean, f1, f_beta, precision, recall, cost; or none (0.5).")
+    ] = "none",
+    temperature: Annotated[bool, typer.Option(help="Fit a temperature, so that probabilities are calibrated.")] = True,
+    beta: Annotated[float | None, typer.Option(help="For f_beta: recall counts that many times as precision.")] = None,
+    at_least: Annotated[float | None, typer.Option(help="For precision and recall: what to hold.")] = None,
+    false_positive_cost: Annotated[float | None, typer.Option(help="For cost: a label wrongly given.")] = None,
+    false_negative_cost: Annotated[float | None, typer.Option(help="For cost: a label missed.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit temperature and thresholds on the selection split, keep them with the run, and show what they change."""
+    from potstill import api
+
+    done = api.calibrate(
+        run,
+        thresholds=thresholds,
+        temperature=temperature,
+        beta=beta,
+        at_least=at_least,
+        false_positive_cost=false_positive_cost,
+        false_negative_cost=false_negative_cost,
+    )
+    if json:
+        print_json(done)
+    else:
+        _show_decisions(run, done)
+
+
+def _show_decisions(run: Path, done: dict[str, Any]) -> None:
+    decisions, effect = done["decisions"], done["effect"]
+    if decisions is None:
+        tell(f"{run} decides without temperature and thresholds")
+        return
+    from potstill.decide import effect_rows
+
+    fitted_on = f"{decisions['fitted_on']['rows']:,} rows of {decisions['fitted_on']['split']}"
+    thresholds = {f"threshold of {label}": value for label, value in (decisions["thresholds"] or {}).items()}
+    fitted = {"temperature": decisions["temperature"], **thresholds}
+    print_rows(f"Fitted on {fitted_on}", [{"decision": name, "value": value} for name, value in fitted.items()])
+    print_rows(f"{effect['split']}, {effect['n_rows']:,} rows", effect_rows(effect))
+    for note in decisions["notes"]:
+        tell(f"note: {note}")
+    tell(effect["sentence"])
+    tell(f"the page is {done['page']}")
 
 
 def compare(

@@ -114,7 +114,7 @@ def finetune(
         model,
         task,
         out,
-        file=_files(file),
+        file=split_files(file),
         text_column=text_column,
         label_column=label_column,
         teacher=teacher,
@@ -128,8 +128,8 @@ def finetune(
     _show(run, as_json=json)
 
 
-def _files(given: list[str] | None) -> str | dict[str, str] | None:
-    """``--file data.csv``, or ``--file train=a.csv --file test=b.csv``."""
+def split_files(given: list[str] | None) -> str | dict[str, str] | None:
+    """What ``--file`` was given: ``data.csv`` as it is, ``train=a.csv`` and ``test=b.csv`` by split."""
     if not given:
         return None
     if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
@@ -157,6 +157,9 @@ def _show(run: Any, *, as_json: bool) -> None:
         )
     for split, metrics in run.metrics().items():
         print_rows(f"{split}", [{"metric": name, "value": value} for name, value in metrics.items()])
+    if manifest.get("epochs"):
+        print_rows("Epochs, on the selection split", manifest["epochs"])
+        tell(manifest["choice"])
     of_the_data = (manifest.get("data") or manifest.get("corpus") or {}).get("notes", [])
     for note in (*of_the_data, *manifest.get("notes", [])):
         tell(f"note: {note}")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from potstill.data.token_budget import batch_bounds, rows_near_in_length
 from potstill.errors import DataError
 
 
@@ -58,6 +59,21 @@ def plan_batches(
     batches: list[np.ndarray] = []
     for rows in _cut(order, batch_size * window):
         batches += _cut(rows[np.argsort(lengths[rows], kind="stable")], batch_size)
+    return _shuffled(batches, rng)
+
+
+def plan_token_batches(
+    lengths: Sequence[int] | np.ndarray, bounds: np.ndarray, *, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """The batches of one epoch, cut at ``bounds`` (``batch_bounds``): row numbers (int64), each row exactly once.
+
+    Rows of a batch are near in length; which ones meet, and the order of the batches, are drawn anew in each epoch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    return _shuffled(np.split(rows_near_in_length(lengths, rng), bounds[1:-1]) if len(lengths) else [], rng)
+
+
+def _shuffled(batches: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -88,7 +104,8 @@ class BatchPlan:
 
     Iterating yields one-element lists ``[BatchKey]``: the data set receives one key and returns one ready batch.
     ``batch_size`` is therefore 1, the length of those lists: accelerate compares the two when it deals batches out to
-    processes. A batch has ``rows_per_batch`` rows. Lengths are in tokens; ``len`` is the same in each epoch.
+    processes. A batch has ``rows_per_batch`` rows; with ``tokens``, as many rows of like length as fit that number of
+    positions. Lengths are in tokens; ``len`` is the same in each epoch.
 
     With ``draws``, only so many epochs differ: epoch e meets the batches of epoch e mod ``draws``, under the same keys,
     so that what is drawn for them is the same too. From the second round on their order is the epoch's own.
@@ -105,16 +122,22 @@ class BatchPlan:
         shuffle: bool = True,
         window: int = 50,
         draws: int | None = None,
+        tokens: int | None = None,
     ) -> None:
+        """Raises DataError for a number of draws below 1, and for ``tokens`` without shuffling or too few for a row."""
         if draws is not None and draws < 1:
             raise DataError("the number of draws must be positive", found=draws)
+        if tokens is not None and not shuffle:
+            raise DataError("rows that keep their order are not batched by tokens", found=tokens)
         self.lengths = np.asarray(lengths)
         self.rows_per_batch = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.window = window
         self.draws = draws
+        self.tokens = tokens
         self.epoch = 0
+        self._bounds = None if tokens is None else batch_bounds(self.lengths, tokens)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration give the batches of ``epoch`` (from 0)."""
@@ -127,7 +150,24 @@ class BatchPlan:
     def keys(self, epoch: int) -> list[BatchKey]:
         """The batches of ``epoch`` in the order in which it meets them; in the first round, that of their numbers."""
         draw = epoch if self.draws is None else epoch % self.draws
-        planned = plan_batches(
+        keys = [BatchKey(draw, number, rows) for number, rows in enumerate(self._planned(draw))]
+        if draw == epoch or not self.shuffle:
+            return keys
+        return [keys[i] for i in np.random.default_rng([self.seed, epoch]).permutation(len(keys))]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the batches besides the rows, the seed and the number of draws, as plain values."""
+        return {
+            "batch_size": self.rows_per_batch,
+            "window": self.window,
+            "shuffle": self.shuffle,
+            "tokens": self.tokens,
+        }
+
+    def _planned(self, draw: int) -> list[np.ndarray]:
+        if self._bounds is not None:
+            return plan_token_batches(self.lengths, self._bounds, seed=self.seed, epoch=draw)
+        return plan_batches(
             self.lengths,
             batch_size=self.rows_per_batch,
             seed=self.seed,
@@ -135,13 +175,9 @@ class BatchPlan:
             window=self.window,
             shuffle=self.shuffle,
         )
-        keys = [BatchKey(draw, number, rows) for number, rows in enumerate(planned)]
-        if draw == epoch or not self.shuffle:
-            return keys
-        return [keys[i] for i in np.random.default_rng([self.seed, epoch]).permutation(len(keys))]
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.rows_per_batch)
+        return -(-len(self.lengths) // self.rows_per_batch) if self._bounds is None else len(self._bounds) - 1
 
     def __iter__(self) -> Iterator[list[BatchKey]]:
         for key in self.keys(self.epoch):

@@ -91,7 +91,7 @@ def load_corpus(
         if next(read(), None) is None:
             raise _no_text(name)
         return Corpus(name, read, fingerprint, ["streamed: texts are not counted ahead", *unread])
-    counted = _counted(name, _resident_texts(source, text_column, data_dir), max_characters)
+    counted = _counted(name, resident_texts(source, text_column, data_dir), max_characters)
     return replace(counted, notes=[*counted.notes, *unread])
 
 
@@ -152,8 +152,8 @@ class _Streamed:
             yield text or ""
 
 
-def _resident_texts(source: str | Path, text_column: str, data_dir: Path | None) -> Sequence[str]:
-    """All texts, empty ones included: those of a file stay on the disk."""
+def resident_texts(source: str | Path, text_column: str, data_dir: Path | None) -> Sequence[str]:
+    """All texts of what ``load_corpus`` takes, empty ones included: those of a file stay on the disk."""
     if str(source) == BUILT_IN:
         return [paragraph.text for paragraph in read_paragraphs()]
     place, split = _place(source, data_dir)

@@ -124,12 +124,14 @@ def load_task(
     limits: Mapping[str, int] | None = None,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     max_text_characters: int = MAX_TEXT_CHARACTERS,
+    keep_empty: bool = False,
 ) -> TaskData:
     """The rows of ``task``, from the user's files, from below ``data_dir``, or from the hub.
 
     ``selection`` is the validation split where the figures are those of another; else ``selection_fraction`` of the
     training rows, 2,000 at most, carved out stratified. A task with a training split only is split by ``fractions``
     into train, selection and its report split. ``limits`` takes a stratified sample of the splits it names.
+    Rows without text are refused, or with ``keep_empty`` kept.
     Raises DataError for whatever is wrong with a file or a row, before anything else happens.
     """
     notes = list(task.notes)
@@ -137,7 +139,7 @@ def load_task(
         task, parts = _read_builtin(task)
         notes.append(_SEEN_BY_THE_CORPUS)
     else:
-        task, parts = _read_parts(task, data_dir, max_text_characters, notes)
+        task, parts = _read_parts(task, data_dir, max_text_characters, keep_empty, notes)
     refuse_one_class(parts["train"].targets, task.label_names, f"the training split of {task.name}")
     same_as = {"validation": "selection"} if _selection_is_validation(task, parts) else {}
     splits = _assign_roles(task, parts, seed, selection_fraction, fractions, notes)
@@ -155,7 +157,7 @@ def _read_builtin(task: Task) -> tuple[Task, dict[str, Split]]:
 
 
 def _read_parts(
-    task: Task, data_dir: Path | None, max_text_characters: int, notes: list[str]
+    task: Task, data_dir: Path | None, max_text_characters: int, keep_empty: bool, notes: list[str]
 ) -> tuple[Task, dict[str, Split]]:
     parts = {}
     places = _places(task, data_dir)
@@ -170,6 +172,8 @@ def _read_parts(
         targets = read_targets(columns, task.label_names, task.problem_type, places[split].title)
         texts = TextColumn(dataset, places[split].names(task.text_columns), task.join)
         part = Split(_ids(split, len(targets)), texts, targets)
+        if not (keep_empty or _drops_empty(task)):
+            _refuse_empty(part.texts, task, places[split].title, split, notes)
         parts[split] = _checked(part, task, split, places[split].title, max_text_characters, notes)
     return task, parts
 
@@ -205,10 +209,7 @@ def _ids(split: str, n: int) -> np.ndarray:
 
 
 def _checked(part: Split, task: Task, split: str, source: str, max_characters: int, notes: list[str]) -> Split:
-    """``part`` cleaned, and without a row that has no text or far too much of it."""
-    drops_empty = any(step.partition(":")[0] == "too_short" for step in task.cleaning)
-    if not drops_empty:
-        _refuse_empty(part.texts, task, source, split, notes)
+    """``part`` cleaned, and without a row that has far too much text."""
     numbers = np.arange(len(part))
     if task.cleaning:
         cleaned = clean(part.texts, task.cleaning)
@@ -227,6 +228,11 @@ def _checked(part: Split, task: Task, split: str, source: str, max_characters: i
                 do="remove the row, or shorten all texts with the cleaning step max_words",
             )
     return part
+
+
+def _drops_empty(task: Task) -> bool:
+    """Whether cleaning takes the rows without text away itself."""
+    return any(step.partition(":")[0] == "too_short" for step in task.cleaning)
 
 
 def _refuse_empty(texts: Sequence[Text], task: Task, source: str, split: str, notes: list[str]) -> None:

@@ -136,19 +136,21 @@ class TextTokenizer:
     def encode_chunks(self, texts: Iterable[Text], max_length: int) -> Iterator[EncodedTexts]:
         """What ``encode`` gives, a bounded number of texts at a time, in their order."""
         limit = self._room(max_length)
-        single = self.backend.num_special_tokens_to_add(False)
-        prefix = self.backend.encode("a").special_tokens_mask.index(0)
-        tail = single - prefix
-        shortening = Tokenizer.from_str(self.backend.to_str())
-        shortening.enable_truncation(limit, strategy="longest_first")
+        _, tail = self.special_sides
         for chunk in checked_chunks(texts):
             encodings = self.backend.encode_batch_fast(chunk)
             n_tokens = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
             pairs = [i for i in np.flatnonzero(n_tokens > limit) if not isinstance(chunk[i], str)]
-            for i, shortened in zip(pairs, shortening.encode_batch_fast([chunk[i] for i in pairs]), strict=True):
+            for i, shortened in zip(pairs, self._shortened([chunk[i] for i in pairs], limit), strict=True):
                 encodings[i] = shortened
             ids, lengths, types = _flatten(encodings, limit, tail, self.uses_token_types)
             yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
+
+    @property
+    def special_sides(self) -> tuple[int, int]:
+        """How many special tokens stand before and after a single text."""
+        prefix = self.backend.encode("a").special_tokens_mask.index(0)
+        return prefix, self.backend.num_special_tokens_to_add(False) - prefix
 
     def word_starts(self) -> np.ndarray:
         """``(vocab,)`` bool: true where a token begins a word, read from the vocabulary's own marks.
@@ -162,6 +164,19 @@ class TextTokenizer:
         for token, number in vocabulary.items():
             starts[number] = token.startswith(("Ġ", "▁")) if beginning else not token.startswith("##")
         return starts
+
+    def _shortened(self, pairs: list[Any], limit: int) -> list[Any]:
+        """Encodings of pairs with tokens taken from whichever text is longer.
+
+        The copy of the tokenizer that does so is made for pairs that need it: it takes longer than a model's forward
+        pass on one text.
+        """
+        if not pairs:
+            return []
+        shortening = Tokenizer.from_str(self.backend.to_str())
+        shortening.enable_truncation(limit, strategy="longest_first")
+        shortened: list[Any] = shortening.encode_batch_fast(pairs)
+        return shortened
 
     def _room(self, max_length: int) -> int:
         least = self.backend.num_special_tokens_to_add(True) + 2

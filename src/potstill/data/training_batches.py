@@ -37,8 +37,8 @@ class MaskedBlocks:
 
     ``rows`` are the blocks this set consists of, so that training and validation share one file of blocks. Without
     ``shuffle`` the order is fixed, and with it the masks: what validation needs. With ``mask_draws`` only so many
-    epochs differ: later ones repeat their batches and masks in another order. ``teacher``, set to what is kept of one,
-    adds what it said of each batch.
+    epochs differ: later ones repeat their batches and masks in another order. With ``batch_tokens`` a batch holds as
+    many rows as fit, and not ``batch_size``. ``teacher``, set to what is kept of one, adds what it said of each batch.
     """
 
     teacher: TeacherOutputs | None = None
@@ -55,13 +55,14 @@ class MaskedBlocks:
         seed: int,
         shuffle: bool = True,
         mask_draws: int | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         self._blocks, self._rows, self._tokenizer, self._seed = blocks, rows, tokenizer, seed
         self._masking = masking
         self._weights = mask_weights(token_counts, tokenizer.special_ids, masking.smoothing)
         self._word_starts = tokenizer.word_starts() if masking.whole_word else None
         lengths = np.diff(blocks.offsets)[rows]
-        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle, draws=mask_draws)
+        self.plan = BatchPlan(lengths, batch_size, seed, shuffle=shuffle, draws=mask_draws, tokens=batch_tokens)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
         """The batch of ``key``: input_ids with masks, attention_mask, labels, and token types where there are any."""
@@ -84,9 +85,7 @@ class MaskedBlocks:
             "rows": hashlib.sha256(np.asarray(self._rows, dtype=np.int64).tobytes()).hexdigest(),
             "masking": asdict(self._masking),
             "seed": self._seed,
-            "batch_size": self.plan.rows_per_batch,
-            "window": self.plan.window,
-            "shuffle": self.plan.shuffle,
+            **self.plan.identity(),
         }
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -97,17 +96,26 @@ class MaskedBlocks:
 class LabelledTexts:
     """Batches of encoded texts with ``labels`` in the shape and type of the targets; the same rows padded or packed.
 
-    ``teacher``, set to what is kept of one, adds what it said of each batch.
+    With ``batch_tokens`` a batch holds as many rows as fit, and not ``batch_size``. ``teacher``, set to what is kept of
+    one, adds what it said of each batch.
     """
 
     teacher: TeacherOutputs | None = None
 
     def __init__(
-        self, encoded: Ragged, targets: np.ndarray, pad_id: int, *, batch_size: int, seed: int, packed: bool = False
+        self,
+        encoded: Ragged,
+        targets: np.ndarray,
+        pad_id: int,
+        *,
+        batch_size: int,
+        seed: int,
+        packed: bool = False,
+        batch_tokens: int | None = None,
     ) -> None:
         self._encoded, self._targets, self._pad_id = encoded, targets, pad_id
         self.packed = packed
-        self.plan = BatchPlan(np.diff(encoded.offsets), batch_size, seed)
+        self.plan = BatchPlan(np.diff(encoded.offsets), batch_size, seed, tokens=batch_tokens)
 
     def __getitem__(self, key: BatchKey) -> dict[str, np.ndarray]:
         """The batch of ``key``: what ``pad_rows`` or ``pack_rows`` gives, labels, and what the teacher said."""

@@ -131,7 +131,17 @@ def _lesson(
     masking, counts, size = Masking(**section.masking.model_dump()), blocks.token_counts, section.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
     draws = section.teacher_outputs.mask_draws if section.teacher_outputs else None
-    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed, mask_draws=draws)
+    train = MaskedBlocks(
+        blocks,
+        counts,
+        rows,
+        texts,
+        masking,
+        batch_size=size,
+        batch_tokens=section.batch_tokens,
+        seed=job.seed,
+        mask_draws=draws,
+    )
     held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
     return _Lesson(objective, train, held, blocks.fingerprint, [*corpus.notes, *blocks.notes])
 

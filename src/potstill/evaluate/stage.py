@@ -10,10 +10,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from potstill.data.catalogue import Task, get_task
 from potstill.data.custom import custom_task
 from potstill.data.sources import state_of_files
 from potstill.data.tasks import Split, TaskData, load_task
+from potstill.decisions import FILE, read_decisions, sha256_of, stored_decisions
 from potstill.errors import DataError, RunFolderError
 from potstill.evaluate.metrics import compute_metrics, default_metrics
 from potstill.evaluate.retention import Comparison, compare_arms
@@ -26,6 +29,8 @@ from potstill.runs import RunFolder, fingerprint, is_run, parameters_on_disk, re
 _SEED = re.compile(r"seed-(\d+)")
 DATA_SEED = 0
 """Splits are drawn with one seed for all runs, so that every arm and every seed meets the same rows."""
+ROUNDING = 1e-3
+"""Logits that differ by less than this are of the same model; batch sizes and devices round differently."""
 
 
 def load_task_section(section: TaskSection, data_dir: Path | None) -> TaskData:
@@ -46,10 +51,11 @@ def _state_of_files(section: TaskSection, data_dir: Path | None) -> tuple[tuple[
 @lru_cache(maxsize=2)
 def _load_task(section_json: str, data_dir: Path | None, state: tuple[tuple[str, int, int], ...]) -> TaskData:
     section = TaskSection.model_validate_json(section_json)
-    return load_task(_task(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
+    return load_task(task_of(section), data_dir=data_dir, seed=DATA_SEED, limits=section.limits)
 
 
-def _task(section: TaskSection) -> Task:
+def task_of(section: TaskSection) -> Task:
+    """The task that a recipe describes: one of the catalogue, or the user's own files."""
     if section.files is None:
         task = get_task(section.name)
         return task if section.cleaning is None else replace(task, cleaning=section.cleaning)
@@ -73,8 +79,15 @@ def predict_split(predictor: Predictor, split: Split) -> Predictions:
 def store_predictions(
     folder: Path, split: str, predictions: Predictions, metrics: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Keep predictions in a run folder, and the metrics computed from them: those named, and those usual."""
+    """Keep predictions in a run folder, and the metrics computed from them: those named, and those usual.
+
+    The metrics are of the predictions as they are decided; what is kept are their logits.
+    """
     write_predictions(folder / "predictions" / f"{split}.parquet", predictions)
+    return _store_metrics(folder, split, predictions, metrics)
+
+
+def _store_metrics(folder: Path, split: str, predictions: Predictions, metrics: Sequence[str]) -> dict[str, float]:
     usual = default_metrics(predictions.problem_type, len(predictions.label_names))
     values = compute_metrics(predictions, list(dict.fromkeys((*metrics, *usual))))
     path = folder / "metrics.json"
@@ -88,8 +101,9 @@ def evaluate_run(
 ) -> dict[str, float]:
     """Metrics of a fine-tuned run on one split of its task, predictions stored in the run; torch is loaded for this.
 
-    ``split`` None is the split the task reports on. Raises RunFolderError when the run is no classifier of ours and
-    DataError naming the splits there are.
+    The run's temperature and thresholds are obeyed. ``split`` None is the split the task reports on. Raises
+    RunFolderError when the run is no classifier of ours or now predicts the split that its decisions were fitted on
+    otherwise than then, and DataError naming the splits there are.
     """
     (folder,), data = open_runs([run], data_dir)
     from potstill.runtime.torch_predictor import TorchPredictor
@@ -98,7 +112,27 @@ def evaluate_run(
     rows = data.split(chosen)
     predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
     metrics = (folder.manifest["metric"], *data.task.metrics)
-    return store_predictions(folder.path, chosen, predict_split(predictor, rows), metrics)
+    predictions = predict_split(predictor, rows)
+    if _decisions_rest_on(folder, chosen, predictions):
+        return _store_metrics(folder.path, chosen, folder.predictions(chosen), metrics)
+    values = store_predictions(folder.path, chosen, predictions, metrics)
+    read_decisions(folder.path)  # raises where they rested on what was there before
+    return values
+
+
+def _decisions_rest_on(run: RunFolder, split: str, fresh: Predictions) -> bool:
+    """Whether the run's decisions were fitted on what it predicts of ``split``, and ``fresh`` is that but for rounding.
+
+    Then what is stored stays: another rounding, by another size of batch, would part it from the decisions.
+    """
+    decisions = read_decisions(run.path)
+    if decisions is None or decisions.split != split:
+        return False
+    stored = run.raw_predictions(split)
+    assert stored.targets is not None
+    assert fresh.targets is not None
+    same_rows = np.array_equal(stored.ids, fresh.ids) and np.array_equal(stored.targets, fresh.targets)
+    return same_rows and np.allclose(stored.logits, fresh.logits, rtol=0, atol=ROUNDING)
 
 
 def open_runs(paths: Sequence[Path | str], data_dir: Path | None) -> tuple[list[RunFolder], TaskData]:
@@ -137,10 +171,11 @@ def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = Non
     """The arms held against the first of them, on the predictions they stored; an arm is one run per seed.
 
     Raises RunFolderError for a run that is no classifier's or lacks predictions of the reported split, DataError for
-    runs trained or measured on different rows, CheckError for different numbers of seeds.
+    runs trained or measured on different rows or decided by different rules, CheckError for different numbers of seeds.
     """
     runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
     _require_one_data_set([run for same_arm in runs.values() for run in same_arm])
+    _require_one_rule([run for same_arm in runs.values() for run in same_arm])
     first = next(iter(runs.values()))[0].manifest
     predictions = {
         name: [run.predictions(first["report_split"]) for run in same_arm] for name, same_arm in runs.items()
@@ -154,8 +189,24 @@ def fingerprint_of_arms(arms: Mapping[str, Sequence[Path]]) -> str:
     return fingerprint({name: [_identity(run) for run in same_arm] for name, same_arm in runs.items()})
 
 
-def _identity(run: RunFolder) -> tuple[str, str]:
-    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"])
+def _identity(run: RunFolder) -> tuple[str, ...]:
+    decisions = run.path / FILE
+    decided = (sha256_of(decisions),) if decisions.is_file() else ()
+    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"]), *decided
+
+
+def _require_one_rule(runs: Sequence[RunFolder]) -> None:
+    """An arm with fitted thresholds beside one without differs in more than its model."""
+    rules = [(run.path, "none" if (kept := stored_decisions(run.path)) is None else kept.asked) for run in runs]
+    first_path, first = rules[0]
+    for path, rule in rules[1:]:
+        if rule != first:
+            raise DataError(
+                f"{path} does not decide by the same rule as {first_path}",
+                found=rule,
+                allowed=first,
+                do="give all that is compared the same decisions: potstill calibrate",
+            )
 
 
 def _require_one_data_set(runs: Sequence[RunFolder]) -> None:

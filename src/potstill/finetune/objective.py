@@ -7,32 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from potstill.data.batches import is_packed
 from potstill.distil.losses import binary_kl_divergence, kl_divergence, squared_error
 from potstill.errors import ModelError, RecipeError
+from potstill.finetune.hard_loss import HardLoss
 from potstill.models.heads import ClassifierParts, split_classifier
 from potstill.models.teacher import select_inputs
-from potstill.records import PROBLEM_TYPES, ProblemType
+from potstill.records import ProblemType
 from potstill.training.objective import Batch, count_examples
 from potstill.training.stopwatch import timed
-
-
-def hard_loss(logits: Tensor, targets: Tensor, problem_type: ProblemType) -> Tensor:
-    """The loss against the labels, summed over the ``n`` examples: a scalar, computed in float32, in nats.
-
-    One label: cross-entropy of ``(n, classes)`` with ``(n,)`` class numbers. Many labels: binary cross-entropy of
-    ``(n, labels)`` with ``(n, labels)`` of 0/1, mean over the labels. Regression: squared error of ``(n, 1)`` with
-    ``(n,)``.
-    """
-    logits = logits.float()
-    if problem_type == "single_label_classification":
-        return F.cross_entropy(logits, targets.long(), reduction="sum")
-    if problem_type == "multi_label_classification":
-        return F.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").mean(dim=-1).sum()
-    return squared_error(logits, targets.reshape(-1, 1))
 
 
 def soft_loss(student_logits: Tensor, teacher_logits: Tensor, problem_type: ProblemType, temperature: float) -> Tensor:
@@ -49,34 +34,38 @@ def soft_loss(student_logits: Tensor, teacher_logits: Tensor, problem_type: Prob
 
 
 class ClassificationObjective:
-    """The hard loss alone, a mean over the examples, padded or packed. ``RecipeError`` for an unknown problem type."""
+    """The hard loss alone, a mean over its units, padded or packed; ``hard`` is without weights and focus when absent.
+
+    ``RecipeError`` for an unknown problem type.
+    """
 
     modules: nn.ModuleDict | None = None
 
-    def __init__(self, problem_type: ProblemType) -> None:
-        if problem_type not in PROBLEM_TYPES:
-            raise RecipeError("the problem type is unknown", found=problem_type, allowed=PROBLEM_TYPES)
+    def __init__(self, problem_type: ProblemType, *, hard: HardLoss | None = None) -> None:
         self.problem_type = problem_type
+        self.hard = hard or HardLoss(problem_type)
         self.weights: Mapping[str, float] = {"hard": 1.0}
         self._parts: dict[nn.Module, ClassifierParts] = {}
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """The examples of ``batch``, for each weighted term."""
-        n_examples = float(count_examples(batch))
-        return {name: n_examples for name, weight in self.weights.items() if weight > 0}
+        """Units of each weighted term: of the hard loss as ``HardLoss.count`` has them, of the other the examples."""
+        return {name: self._units(name, batch) for name, weight in self.weights.items() if weight > 0}
+
+    def _units(self, term: str, batch: Batch) -> float:
+        return self.hard.count(batch["labels"]) if term == "hard" else float(count_examples(batch))
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The sum of each weighted term over the examples: scalar float32 tensors."""
-        return {"hard": hard_loss(self._logits(model, batch), batch["labels"], self.problem_type)}
+        return {"hard": self.hard(self._logits(model, batch), batch["labels"])}
 
     @torch.no_grad()
     def diagnostics(self, model: nn.Module, batch: Batch) -> dict[str, tuple[float, float]]:
-        """(sum, examples) of each weighted term, for a validation loss; the caller sets the model's mode."""
+        """(sum, units) of each weighted term, for a validation loss; the caller sets the model's mode."""
         counts = self.counts(batch)
         return {name: (float(total), counts[name]) for name, total in self(model, batch).items()}
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """``(n, k)``. The whole model runs padded texts; of packed ones the head is given the first tokens alone."""
+        """``(n, k)``. The whole model runs padded texts; of packed ones the head is given the states that it pools."""
         if not is_packed(batch):
             logits: Tensor = model(**select_inputs(model, batch)).logits
             return logits
@@ -105,8 +94,9 @@ class TaskDistillationObjective(ClassificationObjective):
         alpha: float = 0.5,
         temperature: float = 2.0,
         label_names: Sequence[str] | None = None,
+        hard: HardLoss | None = None,
     ) -> None:
-        super().__init__(problem_type)
+        super().__init__(problem_type, hard=hard)
         if not 0 <= alpha <= 1:
             raise RecipeError("the teacher's share alpha is not usable", found=alpha, allowed="a number from 0 to 1")
         if not (math.isfinite(temperature) and temperature > 0):
@@ -121,7 +111,7 @@ class TaskDistillationObjective(ClassificationObjective):
         logits = self._logits(model, batch)
         terms = {}
         if self.weights["hard"] > 0:
-            terms["hard"] = hard_loss(logits, batch["labels"], self.problem_type)
+            terms["hard"] = self.hard(logits, batch["labels"])
         if self.weights["soft"] > 0:
             teacher_logits = self._teacher_logits(batch)
             _check_same_width(logits, teacher_logits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,24 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
-from potstill.data.token_files import encode_once
 from potstill.data.tokens import EncodedTexts, TextTokenizer
-from potstill.data.training_batches import LabelledTexts, truncated_sentence
+from potstill.data.training_batches import LabelledTexts
+from potstill.data.training_rows import training_rows
+from potstill.data.windows import Windows, cut_windows, single_texts
 from potstill.distil.teacher_cache import classify_once
 from potstill.errors import ModelError
 from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
-from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective, hard_loss
+from potstill.finetune.class_weights import label_weights, weights_by_name
+from potstill.finetune.epochs import choice, epoch_rows, write_epochs
+from potstill.finetune.hard_loss import HardLoss
+from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.heads import split_classifier
+from potstill.models.long_texts import keep_windows
+from potstill.models.own_head import with_own_head
 from potstill.models.packed_attention import run_packed
+from potstill.models.pooled_classifier import HeadShape, PooledForSequenceClassification
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
@@ -39,8 +46,8 @@ from potstill.models.teacher import (
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.runtime.torch_predictor import TorchPredictor
-from potstill.training.arguments import check_settings, planned_passes
-from potstill.training.objective import Objective
+from potstill.training.arguments import check_settings, planned_passes, planned_steps
+from potstill.training.parameters import ParameterPlan, Rates, Unfreezing, plan_parameters
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import Validate, fit
@@ -50,15 +57,18 @@ from potstill.training.trainer import Validate, fit
 class _Lesson:
     """What the classifier learns from, and by which of the task's metrics its best epoch is known.
 
-    encoded: the training rows. cut: in words, the texts that were too long; notes: what is kept on disk for it.
+    encoded: the training rows. plan: which parameters train when and how fast. class_weights: those of the loss, by
+    label. cut: in words, the texts that were too long; notes: what is kept on disk for it.
     """
 
     data: TaskData
     texts: TextTokenizer
     encoded: EncodedTexts
     batches: LabelledTexts
-    objective: Objective
+    objective: ClassificationObjective
     settings: TrainingSettings
+    plan: ParameterPlan
+    class_weights: Mapping[str, Any] | None
     metric: str
     cut: Sequence[str]
     notes: Sequence[str]
@@ -80,17 +90,17 @@ def run(job: FinetuneJob) -> RunFolder:
     tokenizer.model_max_length = job.finetune.max_length
     if job.finetune.packing:
         switch_to_packing(model)
-    lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    lesson = _lesson(job, data, model, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
     with closing(begun) as folder:
         lesson = _with_stored_outputs(job, lesson)
         result = _train(folder, model, lesson, job)
-        save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
+        stored = _store_models(folder, model, _for_model(tokenizer, model))
         write_jsonl(folder.path / "history.jsonl", result.history)
         _store_all_predictions(job, folder, model, lesson)
-        folder.finish(parameters=count_parameters(model), **_facts(job, lesson, result))
+        folder.finish(**stored, **_facts(job, lesson, result), **_epochs(job, lesson, result))
     return folder
 
 
@@ -101,9 +111,31 @@ def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> N
     """
     data = load_task_section(job.task, job.data_dir)
     _settings(job, data)
-    classifier_config(teacher.config, data.task.label_names, data.task.problem_type, job.finetune.dropout)
+    _hard_loss(job, data)
+    _unfreezing(job).starts(teacher.config.num_hidden_layers, n_steps=1)
+    dropout = job.finetune.dropout if _head(job) is None else None
+    classifier_config(teacher.config, data.task.label_names, data.task.problem_type, dropout)
     _require_positions(job, teacher)
-    texts.encode(data.splits["train"].texts[:1], job.finetune.max_length)
+    _read_one_text(job, data, texts)
+
+
+def _read_one_text(job: FinetuneJob, data: TaskData, texts: TextTokenizer) -> None:
+    """Raise what reading all of them would: no room for text, or none for windows of them, or pairs."""
+    first, windows = data.splits["train"].texts[:1], _windows(job)
+    encoded = texts.encode(first if windows is None else single_texts(first), job.finetune.max_length)
+    if windows is not None:
+        cut_windows(encoded, texts, job.finetune.max_length, windows.overlap)
+
+
+def _store_models(folder: RunFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Write the model, and that of each epoch that was kept; what the manifest tells of them."""
+    stored = with_own_head(model)
+    save_model_folder(stored, tokenizer, folder.path, folder.work)
+    return {
+        "parameters": count_parameters(stored),
+        "opens_with": "potstill" if isinstance(stored, PooledForSequenceClassification) else "transformers",
+        "kept_epochs": write_epochs(folder.work / "finetune", model, tokenizer, folder.path, folder.work),
+    }
 
 
 def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
@@ -123,6 +155,9 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
         "label_names": list(data.task.label_names),
         "problem_type": data.task.problem_type,
         "metric": lesson.metric,
+        "head": job.finetune.head.model_dump(mode="json"),
+        "class_weights": lesson.class_weights,
+        "rates": lesson.plan.rows(),
         "report_split": data.task.report_split,
         "max_length": job.finetune.max_length,
         "training_s": result.elapsed_s,
@@ -133,6 +168,18 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
     }
 
 
+def _epochs(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
+    """The table of epochs and the choice among them, where validations were those of epochs."""
+    if job.finetune.evaluate_steps is not None:
+        return {"epochs": [], "choice": ""}
+    rows = epoch_rows(result.history, result.best["step"] if result.best else result.steps)
+    better = lesson.settings.greater_is_better
+    return {
+        "epochs": rows,
+        "choice": choice(rows, lesson.metric, greater_is_better=better, keep=job.finetune.keep),
+    }
+
+
 def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedModel:
     model = load_classifier(
         source,
@@ -140,9 +187,19 @@ def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedMode
         problem_type=data.task.problem_type,
         seed=job.seed,
         dropout=job.finetune.dropout,
+        head=_head(job),
     )
+    keep_windows(model, _windows(job))
     _require_positions(job, model)
     return model
+
+
+def _head(job: FinetuneJob) -> HeadShape | None:
+    """The head of ours that was asked for, None for the model's own."""
+    section = job.finetune.head
+    if section.kind == "own":
+        return None
+    return HeadShape(section.kind, section.pooling, section.size, section.activation)
 
 
 def _require_positions(job: FinetuneJob, model: PreTrainedModel) -> None:
@@ -171,21 +228,35 @@ def switch_to_packing(model: PreTrainedModel) -> None:
     run_packed(model)
 
 
-def _lesson(job: FinetuneJob, data: TaskData, texts: TextTokenizer, teacher: PreTrainedModel | None) -> _Lesson:
-    section, train, settings = job.finetune, data.splits["train"], _settings(job, data)
-    encoded = encode_once(train.texts, texts, section.max_length, key=f"train of {data.fingerprint}")
+def _lesson(
+    job: FinetuneJob, data: TaskData, model: PreTrainedModel, texts: TextTokenizer, teacher: PreTrainedModel | None
+) -> _Lesson:
+    section, settings = job.finetune, _settings(job, data)
+    objective = _objective(job, data, teacher)
+    key = f"train of {data.fingerprint}"
+    rows = training_rows(data.splits["train"], texts, section.max_length, _windows(job), key=key)
+    batches = LabelledTexts(
+        rows.encoded,
+        rows.targets,
+        texts.pad_id,
+        batch_size=section.batch_size,
+        batch_tokens=section.batch_tokens,
+        seed=job.seed,
+        packed=section.packing,
+    )
+    rates = Rates(section.learning_rate, **section.rates.model_dump())
     return _Lesson(
         data=data,
         texts=texts,
-        encoded=encoded,
-        batches=LabelledTexts(
-            encoded, train.targets, texts.pad_id, batch_size=section.batch_size, seed=job.seed, packed=section.packing
-        ),
-        objective=_objective(job, data, teacher),
+        encoded=rows.encoded,
+        batches=batches,
+        objective=objective,
         settings=settings,
+        plan=plan_parameters(model, rates, _unfreezing(job), planned_steps(settings, len(batches.plan))),
+        class_weights=weights_by_name(objective.hard.label_weights, data.task.label_names),
         metric=str(settings.metric),
-        cut=truncated_sentence(int(encoded.truncated.sum()), len(encoded), section.max_length, "train"),
-        notes=[f"train: {note}" for note in encoded.notes],
+        cut=rows.told,
+        notes=[f"train: {note}" for note in rows.kept],
     )
 
 
@@ -198,6 +269,17 @@ def _settings(job: FinetuneJob, data: TaskData) -> TrainingSettings:
     )
     check_settings(settings)
     return settings
+
+
+def _unfreezing(job: FinetuneJob) -> Unfreezing:
+    section = job.finetune
+    return Unfreezing(
+        section.strategy,
+        head_share=section.head_share,
+        unfreeze_share=section.unfreeze_share,
+        freeze_layers=section.freeze_layers,
+        freeze_embeddings=section.freeze_embeddings,
+    )
 
 
 def _with_stored_outputs(job: FinetuneJob, lesson: _Lesson) -> _Lesson:
@@ -230,19 +312,28 @@ def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: Fine
         validate=_validation(job, lesson),
         log_folder=folder.path / "logs",
         title=f"finetune {lesson.data.task.name}",
+        plan=lesson.plan,
     )
 
 
-def _objective(job: FinetuneJob, data: TaskData, teacher: PreTrainedModel | None) -> Objective:
+def _objective(job: FinetuneJob, data: TaskData, teacher: PreTrainedModel | None) -> ClassificationObjective:
+    hard = _hard_loss(job, data)
     if teacher is None:
-        return ClassificationObjective(data.task.problem_type)
+        return ClassificationObjective(data.task.problem_type, hard=hard)
     return TaskDistillationObjective(
         teacher,
         data.task.problem_type,
         alpha=job.finetune.teacher_weight,
         temperature=job.finetune.temperature,
         label_names=data.task.label_names,
+        hard=hard,
     )
+
+
+def _hard_loss(job: FinetuneJob, data: TaskData) -> HardLoss:
+    section, task = job.finetune, data.task
+    weights = label_weights(section.class_weights, data.splits["train"].targets, task.label_names, task.problem_type)
+    return HardLoss(task.problem_type, None if weights is None else torch.from_numpy(weights), section.focal_gamma)
 
 
 def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
@@ -251,7 +342,7 @@ def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
 
     def validate(model: nn.Module) -> dict[str, float]:
         predictions = predict_split(_predictor(job, model, lesson), split)
-        loss = _mean_loss(predictions)
+        loss = _mean_loss(lesson.objective.hard, predictions)
         if not math.isfinite(loss):
             return {"loss": loss}  # training stops at it; no metric could be computed
         return {**compute_metrics(predictions, list(dict.fromkeys((lesson.metric, *task.metrics)))), "loss": loss}
@@ -259,17 +350,28 @@ def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
     return validate
 
 
-def _mean_loss(predictions: Any) -> float:
+def _mean_loss(hard: HardLoss, predictions: Any) -> float:
     """The loss of training, without a teacher, on stored predictions."""
-    logits, targets = torch.from_numpy(predictions.logits), torch.from_numpy(predictions.targets)
-    return float(hard_loss(logits, targets, predictions.problem_type)) / len(predictions)
+    return hard.mean(torch.from_numpy(predictions.logits), torch.from_numpy(predictions.targets))
 
 
 def _predictor(job: FinetuneJob, model: nn.Module, lesson: _Lesson) -> TorchPredictor:
     task, section = lesson.data.task, job.finetune
     return TorchPredictor(
-        model, lesson.texts, task.label_names, task.problem_type, section.max_length, section.evaluate_batch_size
+        model,
+        lesson.texts,
+        task.label_names,
+        task.problem_type,
+        section.max_length,
+        section.evaluate_batch_size,
+        windows=_windows(job),
     )
+
+
+def _windows(job: FinetuneJob) -> Windows | None:
+    """How texts longer than the maximum are read; None where they are cut."""
+    section = job.finetune
+    return None if section.long_texts == "cut" else Windows(section.window_overlap, section.long_texts)
 
 
 def _store_all_predictions(job: FinetuneJob, folder: RunFolder, model: PreTrainedModel, lesson: _Lesson) -> None:

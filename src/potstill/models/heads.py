@@ -1,7 +1,7 @@
 """Models in two halves, encoder and head.
 
 Of a masked-language model, the last linear map apart as well, so that logits over the vocabulary are computed only
-where they are needed; of a classifier, so that its head reads the first tokens of texts that lie end to end.
+where they are needed; of a classifier, so that its head reads one state of each of the texts that lie end to end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from potstill.data.batches import is_packed
 from potstill.errors import ModelError
 from potstill.models.packed_attention import encoder_inputs
+from potstill.models.pooled_classifier import PooledForSequenceClassification
+from potstill.models.pooling import Pooling, pool
 
 _ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
@@ -131,32 +132,34 @@ def _unsplittable(model: PreTrainedModel, found: str) -> ModelError:
 
 @dataclass(frozen=True)
 class ClassifierParts:
-    """A classifier in two halves: encoder, and the head that reads the state of each text's first token.
+    """A classifier in two halves: encoder, and the head that reads one state of each text.
 
     Both halves are the model's own modules: gradients, the training flag and dropout are the model's.
     """
 
     model: PreTrainedModel
     classify: Callable[[Tensor], Tensor]
-    """Logits ``(n, k)`` of the first tokens' states ``(n, 1, hidden)``."""
+    """Logits ``(n, k)`` of the texts' states ``(n, 1, hidden)``."""
+    pooling: Pooling = "cls"
 
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """``(n, 1, hidden)``: the last layer's state of the first token of each text of a padded or packed batch."""
+        """``(n, 1, hidden)``: what the pooling makes of the last layer's states, for each text, padded or packed."""
         last = self.model.base_model(**encoder_inputs(self.model, batch), return_dict=True).last_hidden_state
-        if is_packed(batch):
-            return last[0].index_select(0, batch["sequence_starts"][:-1])[:, None]
-        return last[:, :1]
+        return pool(last, batch, self.pooling)[:, None]
 
 
 def split_classifier(model: PreTrainedModel) -> ClassifierParts:
     """Split ``model`` into encoder and head.
 
-    DistilBERT's head is known. Of other families the pooler, where there is one, and the modules after the encoder are
-    applied in their order. Both are compared with the model's own logits on a few tokens, in training mode with the
-    same draws of dropout: ``ModelError`` if they differ.
+    DistilBERT's head is known, and those of ours. Of other families the pooler, where there is one, and the modules
+    after the encoder are applied in their order. All are compared with the model's own logits on a few tokens, in
+    training mode with the same draws of dropout: ``ModelError`` if they differ.
     """
-    in_order = _distilbert_head if model.config.model_type == "distilbert" else _head_in_order
-    parts = ClassifierParts(model, in_order(model))
+    if isinstance(model, PooledForSequenceClassification):
+        parts = ClassifierParts(model, nn.Sequential(nn.Flatten(), model.head), model.config.pooling)
+    else:
+        in_order = _distilbert_head if model.config.model_type == "distilbert" else _head_in_order
+        parts = ClassifierParts(model, in_order(model))
     _check_classifier_against_whole(parts)
     return parts
 

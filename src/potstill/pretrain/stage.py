@@ -89,7 +89,16 @@ def _text(job: PretrainJob, corpus: Corpus, texts: TextTokenizer) -> _Text:
     blocks = build_blocks(corpus, texts, job.corpus.block_length, key=corpus.fingerprint)
     masking, counts, size = Masking(**job.pretrain.masking.model_dump()), blocks.token_counts, job.pretrain.batch_size
     rows, held_rows = hold_out(len(blocks), job.corpus.validation_share, job.corpus.validation_blocks, seed=0)
-    train = MaskedBlocks(blocks, counts, rows, texts, masking, batch_size=size, seed=job.seed)
+    train = MaskedBlocks(
+        blocks,
+        counts,
+        rows,
+        texts,
+        masking,
+        batch_size=size,
+        batch_tokens=job.pretrain.batch_tokens,
+        seed=job.seed,
+    )
     held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
     return _Text(train, held, [*corpus.notes, *blocks.notes])
 

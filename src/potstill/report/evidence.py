@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 from potstill.errors import CheckError
+from potstill.report.decisions.evidence import DecisionEvidence
 
 Role = Literal["teacher", "student", "baseline"]
 Interval = tuple[float, float]
@@ -26,11 +27,13 @@ class ArmEvidence:
     metrics: metric -> one value per seed, in the order of ``seeds``; medians, intervals: metric -> value.
     retention: the primary metric as a share of the teacher's (1.0 is the teacher itself); p_value, by ``test``, of the
     difference from the teacher; agreement: share of texts on which the arm decides as the teacher does.
-    confusion, per_class (rows of label, precision, recall, f1, support) and history are those of ``shown_seed``.
+    confusion, per_class (rows of label, precision, recall, f1, support), history, epochs (a row each, with the figures
+    of its validation), choice (which was kept, in words) and rates (a row each part) are those of ``shown_seed``.
     A metric that is not defined on the texts is NaN or left out.
     n_parameters counts weights; bytes_on_disk the weights' file; training_s the wall time of one seed's training;
     latency_ms one text alone; throughput_texts_per_s many texts; truncated_share is in [0, 1]. latency_ratios and
     throughput_ratios: how many times as fast as the teacher in either, one per repeat; empty for the teacher itself.
+    decisions: temperature and thresholds, under which all figures are; None where the arm has none.
     """
 
     name: str
@@ -49,6 +52,9 @@ class ArmEvidence:
     per_class: Sequence[Mapping[str, Any]] = ()
     history: History = ()
     best_epoch: float | None = None
+    epochs: Sequence[Mapping[str, Any]] = ()
+    choice: str = ""
+    rates: Sequence[Mapping[str, Any]] = ()
     n_parameters: int | None = None
     bytes_on_disk: int | None = None
     training_s: float | None = None
@@ -57,6 +63,7 @@ class ArmEvidence:
     latency_ratios: Sequence[float] = ()
     throughput_ratios: Sequence[float] = ()
     truncated_share: float | None = None
+    decisions: DecisionEvidence | None = None
 
 
 @dataclass(frozen=True)

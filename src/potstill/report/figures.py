@@ -30,26 +30,27 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COUNTS_UP_TO = 20
 """A confusion matrix of at most this many classes has its counts written in."""
 
-_INK = "#010203"  # replaced by currentColor
+INK = "#010203"
+"""The page's own ink: it is replaced by currentColor when a figure is written."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 3,
     "ytick.major.size": 3,
-    "grid.color": _INK,
+    "grid.color": INK,
     "grid.alpha": 0.13,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -80,19 +81,19 @@ class Dot:
 
 def draw_curves(curves: Sequence[Curve], *, title: str, unit: str, best_epoch: float | None = None) -> str:
     """Lines over epochs, with the best epoch as a vertical mark."""
-    with _figure(2.7) as (figure, axes):
+    with figure_on_page(2.7) as (figure, axes):
         for index, curve in enumerate(curves):
             style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markersize": 3.5} if curve.validation else {}
             colour = OKABE_ITO[1] if curve.validation else OKABE_ITO[index % 7]
             axes.plot(curve.x, curve.y, color=colour, linewidth=1.5, label=curve.name, **style)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=_INK, linewidth=0.9, linestyle=":", label=f"best epoch ({best_epoch:g})")
+            axes.axvline(best_epoch, color=INK, linewidth=0.9, linestyle=":", label=f"best epoch ({best_epoch:g})")
         axes.set(title=title, xlabel="epoch", ylabel=unit)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        _legend_below(figure, axes)
-        return _svg(figure, title)
+        legend_below(figure, axes)
+        return as_svg(figure, title)
 
 
 def draw_confusion(counts: Confusion, label_names: Sequence[str], *, title: str) -> str:
@@ -100,16 +101,16 @@ def draw_confusion(counts: Confusion, label_names: Sequence[str], *, title: str)
     table = np.asarray(counts, dtype=np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     n_labels = len(table)
-    with _figure(min(4.6, 1.9 + 0.26 * n_labels)) as (figure, axes):
+    with figure_on_page(min(4.6, 1.9 + 0.26 * n_labels)) as (figure, axes):
         colours = np.zeros((n_labels, n_labels, 4))
         colours[..., :3] = matplotlib.colors.to_rgb(OKABE_ITO[0])
         colours[..., 3] = shares
         axes.pcolormesh(colours, rasterized=n_labels > COUNTS_UP_TO)
         axes.set(title=title, xlabel="predicted", ylabel="true", xlim=(0, n_labels), ylim=(n_labels, 0))
-        _name_cells(axes, [_short(name) for name in label_names], many=n_labels > 40)
+        _name_cells(axes, [shorten(name) for name in label_names], many=n_labels > 40)
         if n_labels <= COUNTS_UP_TO:
             _write_counts(axes, table, shares)
-        return _svg(figure, title)
+        return as_svg(figure, title)
 
 
 def draw_dots(
@@ -126,29 +127,29 @@ def draw_dots(
     An arm has the colour and marker of its place in ``arms``, so that it looks the same in every figure.
     """
     groups, drawn = _in_order(dot.group for dot in dots), _in_order(dot.arm for dot in dots)
-    with _figure(1.3 + len(groups) * (0.2 + 0.17 * len(drawn))) as (figure, axes):
+    with figure_on_page(1.3 + len(groups) * (0.2 + 0.17 * len(drawn))) as (figure, axes):
         for index, arm in enumerate(drawn):
             shift = (index - (len(drawn) - 1) / 2) * 0.76 / max(len(drawn), 1)
             points = [(groups.index(dot.group) + shift, dot) for dot in dots if dot.arm == arm]
             _dots_of_arm(axes, points, arms.index(arm), arm)
         if reference is not None:
-            axes.axvline(reference, color=_INK, linewidth=0.9, linestyle=":")
+            axes.axvline(reference, color=INK, linewidth=0.9, linestyle=":")
         for edge in range(1, len(groups)):
-            axes.axhline(edge - 0.5, color=_INK, linewidth=0.6, alpha=0.13)
+            axes.axhline(edge - 0.5, color=INK, linewidth=0.6, alpha=0.13)
         axes.set(title=title, xlabel=unit, yticks=range(len(groups)), ylim=(len(groups) - 0.5, -0.5))
-        axes.set_yticklabels([_short(group, 28) for group in groups])
+        axes.set_yticklabels([shorten(group, 28) for group in groups])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         if legend:
-            _legend_below(figure, axes)
-        return _svg(figure, title)
+            legend_below(figure, axes)
+        return as_svg(figure, title)
 
 
 def draw_tradeoff(
     points: Mapping[str, tuple[float, float]], *, arms: Sequence[str], title: str, x_unit: str, y_unit: str
 ) -> str:
     """Quality against cost, one marked and named point per arm of ``arms``: up and to the left is better."""
-    with _figure(2.8) as (figure, axes):
+    with figure_on_page(2.8) as (figure, axes):
         for arm, (cost, quality) in points.items():
             index = arms.index(arm)
             axes.plot(
@@ -158,8 +159,8 @@ def draw_tradeoff(
         axes.set_xlim(left=0, right=1.12 * max(cost for cost, _ in points.values()))
         axes.margins(y=0.2)
         axes.grid()
-        _legend_below(figure, axes)
-        return _svg(figure, title)
+        legend_below(figure, axes)
+        return as_svg(figure, title)
 
 
 def save_svg(svg: str, path: Path) -> None:
@@ -202,20 +203,21 @@ def _name_cells(axes: Axes, names: Sequence[str], *, many: bool) -> None:
 def _write_counts(axes: Axes, table: np.ndarray, shares: np.ndarray) -> None:
     size = 8.5 if len(table) <= 6 else 7 if len(table) <= 12 else 5.5
     for (row, column), share in np.ndenumerate(shares):
-        ink = "white" if share > 0.8 else _INK
+        ink = "white" if share > 0.8 else INK
         axes.text(column + 0.5, row + 0.5, f"{table[row, column]:.0f}", ha="center", va="center", color=ink, size=size)
 
 
-def _legend_below(figure: Figure, axes: Axes) -> None:
+def legend_below(figure: Figure, axes: Axes, most_columns: int = 4) -> None:
+    """Put the legend under the axes, in as many columns as its names leave room for."""
     handles, names = axes.get_legend_handles_labels()
     widest = max((len(name) for name in names), default=0)
-    columns = 1 if widest > 34 else 2 if widest > 15 else 4
+    columns = min(most_columns, 1 if widest > 34 else 2 if widest > 15 else 4)
     if names:
         figure.legend(handles, names, loc="outside lower left", ncols=min(columns, len(names)), columnspacing=1.2)
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+def figure_on_page(height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure in the page's style; the style holds inside, for drawing and for writing."""
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # letters are written as text, so the reader's fonts draw them; ours only measures, and may lack some
@@ -224,14 +226,14 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
     """The figure as one ``<svg>`` element whose ids no other figure on the page has; equal input, equal text."""
     text = io.StringIO()
     own = hashlib.sha256(title.encode("utf-8")).hexdigest()[:8]
     with matplotlib.rc_context({"svg.hashsalt": own}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     own = f"f{hashlib.sha256(svg.encode('utf-8')).hexdigest()[:8]}-"
     svg = re.sub(r'(\sid="|xlink:href="#|url\(#)', lambda found: found.group(1) + own, svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -244,5 +246,6 @@ def _in_order(names: Iterator[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _short(name: str, longest: int = 16) -> str:
+def shorten(name: str, longest: int = 16) -> str:
+    """``name``, cut to ``longest`` characters with an ellipsis."""
     return name if len(name) <= longest else name[: longest - 1] + "…"

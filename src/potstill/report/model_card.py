@@ -26,11 +26,16 @@ batch = tokenizer({example}, truncation=True, max_length={max_length}, return_te
 {reading}
 """
 _READING: Mapping[ProblemType | None, str] = {
-    "single_label_classification": "probabilities = model(**batch).logits.softmax(-1)  # in the order of id2label",
-    "multi_label_classification": "probabilities = model(**batch).logits.sigmoid()  # in the order of id2label",
-    "regression": "score = model(**batch).logits.squeeze(-1)",
-    None: "logits = model(**batch).logits  # (texts, tokens, vocabulary)",
+    "single_label_classification": "probabilities = {logits}.softmax(-1)  # in the order of id2label",
+    "multi_label_classification": "probabilities = {logits}.sigmoid()  # in the order of id2label",
+    "regression": "score = {logits}.squeeze(-1)",
+    None: "logits = {logits}  # (texts, tokens, vocabulary)",
 }
+_OWN_SNIPPET = """from potstill.runtime.torch_predictor import TorchPredictor
+
+predictor = TorchPredictor.open("path/to/this/folder")
+{reading} = predictor.predict([{example}]).probabilities  # in the order of predictor.label_names
+"""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,11 @@ class ModelCard:
 
     summary: one sentence saying what the model is; making: steps in words, in order; data_notes: what it was trained
     on, with what was dropped; limitations: what is known beyond what the figures here already tell.
+    opens_with: what gives the model back, plain transformers or potstill where the head is one of its own.
     language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
+    thresholds: label -> the probability from which it counts, logits being divided by temperature.
     """
 
     model_name: str
@@ -68,10 +75,12 @@ class ModelCard:
     seeds: Sequence[int] = ()
     retention: float | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
     n_parameters: int | None = None
     bytes_on_disk: int | None = None
     latency_ms: float | None = None
     truncated_share: float | None = None
+    opens_with: Literal["transformers", "potstill"] = "transformers"
     making: Sequence[str] = ()
     data_notes: Sequence[str] = ()
     intended_use: str = ""
@@ -107,7 +116,7 @@ def metadata(card: ModelCard) -> dict[str, Any]:
     entries = {
         "license": card.license or "unknown",
         "language": card.language,
-        "library_name": "transformers",
+        "library_name": card.opens_with,
         "pipeline_tag": card.purpose,
         "base_model": card.base_model,
         "datasets": [card.dataset_id] if card.dataset_id else None,
@@ -151,12 +160,20 @@ def _given(card: ModelCard) -> str:
 
 def _snippet(card: ModelCard) -> str:
     classifier = card.purpose == "text-classification"
+    if card.opens_with == "potstill":
+        return _OWN_SNIPPET.format(
+            example='("First text.", "Second text.")' if card.text_pair else '"A text."',
+            reading="scores" if card.problem_type == "regression" else "probabilities",
+        )
+    logits = "model(**batch).logits"
+    if card.temperature != 1:
+        logits = f"({logits} / {card.temperature:.6g})"
     return _SNIPPET.format(
         auto="AutoModelForSequenceClassification" if classifier else "AutoModelForMaskedLM",
         folder="path/to/this/folder",
         example='"First text.", "Second text."' if card.text_pair else '"A text."',
         max_length=card.max_length,
-        reading=_READING[card.problem_type if classifier else None],
+        reading=_READING[card.problem_type if classifier else None].format(logits=logits),
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.report import sentences, tables
+from potstill.report.decisions.view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
-from potstill.report.failure_tables import FailuresView, failures_view
+from potstill.report.failures.tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
 from potstill.report.shell import fill_page
 from potstill.runs import write_text
@@ -25,13 +26,19 @@ NOT_CURVES = {"step", "epoch", "learning_rate", "grad_norm", "tokens", "total_fl
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Figures of one training, with its warning (or None), under its name."""
+    """Figures and tables of one training, with its warning (or None), under its name."""
 
     name: str
     figures: Sequence[Markup]
     warning: str | None
     notes: Sequence[str] = ()
     took: str = ""
+    details: Sequence[tables.Table] = ()
+
+    @property
+    def shows_anything(self) -> bool:
+        """Whether there is a curve or a table; a training of one epoch has no curve."""
+        return bool(self.figures or self.details)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class _TaskView:
     per_class: tables.Table | None
     confusions: Sequence[Markup]
     trainings: Sequence[_Drawn]
+    decisions: Sequence[DecisionView]
     failures: FailuresView | None
 
 
@@ -111,7 +119,8 @@ def _view(task: TaskEvidence, number: int) -> _TaskView:
         splits=tables.split_table(task),
         per_class=tables.per_class_table(task),
         confusions=[_draw_confusion(task, arm) for arm in task.arms if arm.confusion],
-        trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).figures],
+        trainings=[drawn for arm in task.arms if (drawn := _draw_training(task, arm)).shows_anything],
+        decisions=view_decisions(task),
         failures=None if task.failures is None else failures_view(task.failures, f"failures-{number}"),
     )
 
@@ -122,9 +131,16 @@ def _draw_confusion(task: TaskEvidence, arm: ArmEvidence) -> Markup:
 
 
 def _draw_training(task: TaskEvidence, arm: ArmEvidence) -> _Drawn:
-    """Loss and the primary metric of fine-tuning over epochs."""
+    """Loss and primary metric of fine-tuning over epochs, its epochs side by side, and its rates where they differ."""
     drawn = _draw_names(arm.history, ("loss", task.metric), f"{task.name}, {arm.name}", arm.best_epoch)
-    return _Drawn(arm.name, drawn, sentences.rising_loss(arm.history))
+    details = [table for table in (tables.epoch_table(arm), tables.rate_table(arm)) if table is not None]
+    return _Drawn(
+        arm.name,
+        drawn,
+        sentences.rising_loss(arm.history),
+        notes=[arm.choice] if arm.choice else (),
+        details=details,
+    )
 
 
 def _draw_distillation(run: DistillationEvidence) -> _Drawn:

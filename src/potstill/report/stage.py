@@ -12,13 +12,15 @@ import yaml
 
 from potstill.data.catalogue import CATALOGUE, Task
 from potstill.data.corpora import language_of
+from potstill.decisions import read_decisions
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.speed import paired_ratios
 from potstill.evaluate.stage import compare_runs
 from potstill.records import Predictions
+from potstill.report.decisions.evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
-from potstill.report.failures_stage import experiment_failures, kept_failures
+from potstill.report.failures.stage import experiment_failures, kept_failures
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
 from potstill.runs import RunFolder, parameters_on_disk, read_json
@@ -134,10 +136,14 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "per_class": [] if predictions.problem_type == "regression" else per_class(predictions),
         "history": first.history(),
         "best_epoch": best["epoch"] if best else None,
+        "epochs": first.manifest.get("epochs") or (),
+        "choice": first.manifest.get("choice") or "",
+        "rates": first.manifest.get("rates") or (),
         "n_parameters": first.manifest["parameters"],
         "bytes_on_disk": parameters_on_disk(first.path),
         "training_s": median(run.manifest["training_s"] for run in runs),
         "truncated_share": _share(predictions),
+        "decisions": gather_decisions(runs),
     }
 
 
@@ -236,7 +242,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
     manifest, name = run.manifest, run.manifest["task"]["name"]
     known, split = _known_task(manifest), manifest["report_split"]
     predictions = run.predictions(split)
-    labels = manifest["label_names"]
+    labels, decisions = manifest["label_names"], read_decisions(run.path)
     return ModelCard(
         model_name=run.path.resolve().name if known is None else f"{name}-{run.path.resolve().parent.name}",
         summary=f"A classifier of {name} ({len(labels)} outputs), fine-tuned from {_public(manifest['base_model'])}.",
@@ -253,10 +259,13 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         metrics=_numbers(run.metrics()[split]),
         n_examples=len(predictions),
         seeds=[manifest["seed"]],
+        thresholds=(decisions.thresholds or {}) if decisions else {},
+        temperature=decisions.temperature if decisions else 1.0,
         n_parameters=manifest["parameters"],
         bytes_on_disk=parameters_on_disk(run.path),
         truncated_share=_share(predictions),
-        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest)],
+        opens_with=manifest.get("opens_with") or "transformers",
+        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest), *_choice(manifest)],
         data_notes=manifest["data"]["notes"],
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
@@ -271,6 +280,10 @@ def _is_pair(task: Any) -> bool:
 
 def _second(manifest: Mapping[str, Any]) -> list[str]:
     return [f"learnt from the outputs of {_public(manifest['teacher'])} as well"] if manifest["teacher"] else []
+
+
+def _choice(manifest: Mapping[str, Any]) -> list[str]:
+    return [manifest["choice"]] if manifest.get("choice") else []
 
 
 def _public_recipe(folder: Path) -> str:

@@ -85,6 +85,38 @@ def per_class_table(task: TaskEvidence) -> Table | None:
     return Table([*columns, *(f"F1, {arm.name}" for arm in arms)], rows, _shown_seeds(arms))
 
 
+def epoch_table(arm: ArmEvidence) -> Table | None:
+    """Epochs down: training's loss, and validation's figures on the selection split; None where none was validated."""
+    if not arm.epochs:
+        return None
+    names = [name for name in arm.epochs[0] if name not in ("epoch", "step", "training_loss", "loss", "kept")]
+    rows = [
+        [
+            Cell(str(row["epoch"]), "kept" if row["kept"] else "", sort=row["epoch"]),
+            *(Cell(_decimal(row[name]), sort=row[name]) for name in ("training_loss", "loss", *names)),
+        ]
+        for row in arm.epochs
+    ]
+    caption = _joined("Measured on the selection split.", _shown_seeds([arm]), by=" ")
+    return Table(["epoch", "loss in training", "loss", *names], rows, caption)
+
+
+def rate_table(arm: ArmEvidence) -> Table | None:
+    """Parts of the model down, the head first: their peak learning rates and first steps; None if all are alike."""
+    if len({(row["learning_rate"], row["from_step"]) for row in arm.rates}) < 2:
+        return None
+    rows = [
+        [
+            Cell(row["part"]),
+            Cell(f"{row['parameters']:,}", sort=row["parameters"]),
+            Cell(NOTHING if row["learning_rate"] is None else f"{row['learning_rate']:.3g}", sort=row["learning_rate"]),
+            Cell("never" if row["from_step"] is None else f"{row['from_step']:,}", sort=row["from_step"]),
+        ]
+        for row in reversed(arm.rates)
+    ]
+    return Table(["part", "parameters", "peak learning rate", "trains from step"], rows)
+
+
 def split_table(task: TaskEvidence) -> Table | None:
     """Splits down: rows and share as counted, then rows of each label; None where nothing was counted."""
     if not task.rows:

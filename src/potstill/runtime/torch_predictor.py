@@ -13,7 +13,10 @@ from transformers import PreTrainedModel
 
 from potstill.data.batches import pad_rows
 from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.data.windows import UNCUT, Windows, cut_windows, pool_windows, single_texts
+from potstill.decisions import Decisions, read_decisions
 from potstill.errors import ModelError
+from potstill.models.long_texts import windows_of
 from potstill.models.teacher import (
     check_vocabulary_fits,
     longest_input,
@@ -31,7 +34,8 @@ class TorchPredictor:
     """Classifies texts with a torch model; results come in the order of the texts, whatever order they were run in.
 
     Texts are sorted by length inside, so that little is padded; neither padding nor the company of other texts changes
-    a logit by more than rounding. Texts longer than ``max_length`` tokens are cut and marked as truncated.
+    a logit by more than rounding. Texts longer than ``max_length`` tokens are cut and marked as truncated, or read in
+    windows where the model was trained on those.
     """
 
     def __init__(
@@ -42,8 +46,14 @@ class TorchPredictor:
         problem_type: ProblemType,
         max_length: int | None = None,
         batch_size: int = 32,
+        decisions: Decisions | None = None,
+        windows: Windows | None = None,
     ) -> None:
-        """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take."""
+        """Take ``model`` as it is, on its device; ``max_length`` defaults to the most that model and tokenizer take.
+
+        ``decisions`` are its temperature and thresholds; without them the likeliest label is given, or those from 0.5.
+        With ``windows`` longer texts are read whole; without, they are cut.
+        """
         if len(label_names) != model.config.num_labels:
             raise ModelError(
                 f"the model has {model.config.num_labels} outputs, which is not the number of labels",
@@ -58,6 +68,8 @@ class TorchPredictor:
         self.problem_type: ProblemType = problem_type
         self.max_length = _checked_length(max_length, min(longest_input(model), tokenizer.max_length))
         self.batch_size = batch_size
+        self.decisions = decisions
+        self.windows = windows
 
     @classmethod
     def open(
@@ -71,8 +83,9 @@ class TorchPredictor:
     ) -> TorchPredictor:
         """Open a finished run folder, or any classifier in Hugging Face layout, with the labels of its configuration.
 
-        ``dtype`` is a name of ``DTYPES``. Raises ``ModelError`` for pickles, for heads that are not a classifier's and
-        for any tensor the checkpoint does not hold.
+        Temperature and thresholds kept in the folder are obeyed. ``dtype`` is a name of ``DTYPES``. Raises
+        ``ModelError`` for pickles, for heads that are not a classifier's and for any tensor the checkpoint does not
+        hold, and ``RunFolderError`` for decisions that were fitted on other predictions than those in the folder.
         """
         if dtype not in DTYPES:
             raise ModelError("there is no such precision to run a model in", found=dtype, allowed=tuple(DTYPES))
@@ -80,7 +93,8 @@ class TorchPredictor:
         tokenizer = TextTokenizer.open(folder)
         model = open_classifier(folder).to(device=torch.device(device), dtype=DTYPES[dtype])
         labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size)
+        decisions, windows = read_decisions(Path(folder)), windows_of(model)
+        return cls(model, tokenizer, labels, model.config.problem_type, max_length, batch_size, decisions, windows)
 
     @property
     def n_parameters(self) -> int:
@@ -94,18 +108,27 @@ class TorchPredictor:
         GPU everything that was queued.
         """
         started = time.perf_counter()
-        encoded = self.tokenizer.encode(texts, self.max_length)
-        logits = self._logits(encoded)
+        logits, n_tokens, truncated = self._read(texts)
         elapsed_s = time.perf_counter() - started
-        return Predictions(
-            ids=np.arange(len(encoded)).astype(str),
+        predictions = Predictions(
+            ids=np.arange(len(logits)).astype(str),
             logits=logits,
             label_names=self.label_names,
             problem_type=self.problem_type,
-            n_tokens=np.asarray(encoded.n_tokens, dtype=np.int32),
-            truncated=np.asarray(encoded.truncated, dtype=bool),
+            n_tokens=np.asarray(n_tokens, dtype=np.int32),
+            truncated=np.asarray(truncated, dtype=bool),
             elapsed_s=elapsed_s,
         )
+        return predictions if self.decisions is None else self.decisions.apply(predictions)
+
+    def _read(self, texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits, tokens before any was cut, and of which texts some were."""
+        if self.windows is None:
+            encoded = self.tokenizer.encode(texts, self.max_length)
+            return self._logits(encoded), encoded.n_tokens, encoded.truncated
+        whole = self.tokenizer.encode(single_texts(texts), UNCUT)
+        cut = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
+        return pool_windows(self._logits(cut.rows), cut.owners, self.windows.pooling), cut.n_tokens, whole.truncated
 
     def _logits(self, encoded: EncodedTexts) -> np.ndarray:
         """``(n, k)`` float32."""

@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished training: which one to resume from, and the weights of the best evaluation."""
+"""Checkpoints of unfinished training: which one to resume from, and the weights of the best or of every evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from potstill.errors import StorageError
 from potstill.runs import write_json
 
-STATE = "trainer_state.json"
+STATE, EPOCHS = "trainer_state.json", "epochs"
 _TORCH_WRITES = ("iostream error", "inline_container", "PytorchStreamWriter")
 """What torch's writer of files says of itself in the errors it raises."""
 
@@ -98,3 +98,19 @@ class BestWeights:
         if math.isnan(than):
             return not math.isnan(value)
         return value > than if self._greater_is_better else value < than
+
+
+def keep_epoch(folder: Path, model: nn.Module, step: int) -> None:
+    """Keep the weights that ``model`` has after ``step``, beside those kept before; the same step replaces them."""
+    target = folder / EPOCHS / f"{step}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    with saving(partial):
+        save_model(model, str(partial))
+        partial.replace(target)
+
+
+def kept_epochs(folder: Path) -> dict[int, Path]:
+    """The files that ``keep_epoch`` wrote, by step, in their order."""
+    files = {int(file.stem): file for file in (folder / EPOCHS).glob("*.safetensors")}
+    return dict(sorted(files.items()))

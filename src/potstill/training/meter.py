@@ -15,8 +15,8 @@ from potstill.training.stopwatch import Stopwatch
 SumOverProcesses = Callable[[Sequence[float]], list[float]]
 
 _KEPT = (
-    "tokens", "recorded_tokens", "positions", "positions_unsorted", "flops_per_position", "terms", "steps",
-    "recorded_s", "seconds",
+    "tokens", "recorded_tokens", "positions", "positions_unsorted", "flops_per_position", "flops", "terms",
+    "steps", "recorded_s", "seconds",
 )  # fmt: skip
 
 
@@ -27,16 +27,16 @@ class Meter(TrainerCallback, ExportableState):
     time includes that of the processes killed on the way, up to the checkpoint it went on from.
 
     tokens: trained on so far, padding not counted; positions: on this process, padding counted, and those that
-    padding every row to the longest of all would have taken. terms: sums of the
-    terms' means since the last record, on this process. steps: optimiser steps since then. flops_per_position:
-    multiplications and additions of the matrix products of a training step, counted once; 0 before that.
+    padding every row to the longest of all would have taken. terms: sums of the terms' means since the last record, on
+    this process. steps: optimiser steps since then. flops: multiplications and additions of the matrix products so far;
+    flops_per_position: those of a training step, counted once while the same parameters train; 0 before that.
     """
 
     def __init__(self) -> None:
         self.stopwatch = Stopwatch()
         self.tokens = self.recorded_tokens = 0
         self.positions = self.positions_unsorted = 0
-        self.flops_per_position = 0.0
+        self.flops_per_position = self.flops = 0.0
         self.terms: dict[str, float] = {}
         self.steps = 0
         self.earlier_s = self.recorded_s = 0.0
@@ -62,6 +62,10 @@ class Meter(TrainerCallback, ExportableState):
     def seconds(self, seconds: Mapping[str, float]) -> None:
         """Go on from what a checkpoint kept."""
         self.stopwatch.seconds = {name: value for name, value in seconds.items() if name != "optimiser"}
+
+    def count_operations_anew(self) -> None:
+        """Let the operations of the next step be counted: from now on other parameters train."""
+        self.flops_per_position = 0.0
 
     def add(self, means: Mapping[str, float]) -> None:
         """Add a batch's share of each term's mean."""

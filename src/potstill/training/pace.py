@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from potstill.training.meter import SumOverProcesses
 
@@ -31,3 +31,26 @@ class Pace(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start counting anew."""
         self._saved_s = time.monotonic()
+
+
+class Patience(EarlyStoppingCallback):
+    """Stops after so many validations without improvement; those up to ``from_step`` are not counted.
+
+    Before that not everything trains yet, and what comes next may well improve.
+    """
+
+    def __init__(self, validations: int, from_step: int = 0) -> None:
+        super().__init__(validations)
+        self._from_step = from_step
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Count, and ask to stop."""
+        if state.global_step > self._from_step:
+            super().on_evaluate(args, state, control, metrics, **kwargs)

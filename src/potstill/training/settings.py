@@ -24,8 +24,8 @@ class TrainingSettings:
     A step is one update of the parameters: ``accumulation`` batches of ``batch_size`` rows on each process.
     ``evaluate_steps`` None evaluates at the end of every epoch. ``patience`` counts evaluations without improvement.
     ``keep`` "best" restores the weights of the best evaluation, which then needs ``metric`` (a key that ``validate``
-    returns); "last" keeps those of the last step. ``kernels`` "auto" replaces torch's dropout on a CPU
-    (``models/cpu_dropout.py``).
+    returns); "last" keeps those of the last step. ``keep_epochs`` keeps those of every evaluation besides. ``kernels``
+    "auto" replaces torch's dropout on a CPU (``models/cpu_dropout.py``).
     """
 
     learning_rate: float
@@ -45,6 +45,7 @@ class TrainingSettings:
     evaluate_steps: int | None = None
     patience: int | None = None
     keep: Literal["best", "last"] = "last"
+    keep_epochs: bool = False
     metric: str | None = None
     greater_is_better: bool = True
     checkpoint_steps: int | None = None

@@ -47,23 +47,23 @@ def measured_throughput(
     tokens: int,
     positions: int,
     positions_unsorted: int,
-    flops_per_position: float,
+    flops: float,
     rate_flops: float,
     seconds: Mapping[str, float],
     precision: str,
 ) -> Throughput:
     """The figures of one training from what it counted on this process.
 
-    ``positions_unsorted`` are those that padding every row to the longest of all would have taken. ``rate_flops`` is
-    the machine's rate of matrix products in training's arithmetic, in FLOP/s.
+    ``positions_unsorted`` are those that padding every row to the longest of all would have taken. ``flops`` are the
+    operations of all matrix products, 0 where they were not counted. ``rate_flops`` is the machine's rate of matrix
+    products in training's arithmetic, in FLOP/s.
     """
     training_s = sum(value for part, value in seconds.items() if part not in _ASIDE) or 1e-9
-    reached = flops_per_position * positions / training_s
     return Throughput(
         tokens_per_s=tokens / training_s,
         padding=1 - tokens / positions if positions else 0.0,
         padding_avoided=max(0.0, 1 - positions / positions_unsorted) if positions_unsorted else 0.0,
-        of_matrix_rate=reached / rate_flops if flops_per_position else None,
+        of_matrix_rate=flops / training_s / rate_flops if flops else None,
         seconds=dict(seconds),
         precision=precision,
     )

@@ -25,10 +25,11 @@ from potstill.runs import read_json, storage_errors, write_json
 from potstill.training.allocator import keep_freed_memory
 from potstill.training.arguments import planned_steps, training_arguments
 from potstill.training.arithmetic import matrix_rate
-from potstill.training.checkpoints import BestWeights, latest_checkpoint, saving
+from potstill.training.checkpoints import BestWeights, keep_epoch, latest_checkpoint, saving
 from potstill.training.meter import Meter
 from potstill.training.objective import Objective, count_examples, count_tokens
-from potstill.training.pace import Pace
+from potstill.training.pace import Pace, Patience
+from potstill.training.parameters import FollowPlan, ParameterPlan, warm_up_late_groups
 from potstill.training.progress import ProgressReport
 from potstill.training.result import FitResult, load_finished, store_finished
 from potstill.training.settings import TrainingSettings
@@ -58,12 +59,14 @@ def fit(
     validate: Validate | None = None,
     log_folder: Path | None = None,
     title: str = "training",
+    plan: ParameterPlan | None = None,
 ) -> FitResult:
     """Train ``model`` in place and say how it went; goes on from the newest checkpoint in ``work`` if there is one.
 
-    ``validate(model)`` returns metrics by name. With a fixed seed the weights are the same whether or not the process
-    was killed in between. Raises DivergedError when the loss stops being a number and StorageError when a checkpoint
-    cannot be written; the checkpoints before stay in ``work`` either way.
+    ``validate(model)`` returns metrics by name. ``plan`` says which parameters of ``model`` train when and how fast;
+    without one all do, at the rate of the settings. With a fixed seed the weights are the same whether or not the
+    process was killed in between. Raises DivergedError when the loss stops being a number and StorageError when a
+    checkpoint cannot be written; the checkpoints before stay in ``work`` either way.
     """
     module = ObjectiveModule(model, objective)
     finished = load_finished(work, module)
@@ -78,7 +81,7 @@ def fit(
         work.mkdir(parents=True, exist_ok=True)
         checkpoint = latest_checkpoint(work)
         settings = _with_precision(settings, checkpoint)
-        trainer = Trainer(module, batches, settings, work, validate, log_folder, title)
+        trainer = Trainer(module, batches, settings, work, validate, log_folder, title, plan)
         with closing(trainer.progress):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return trainer.finish()
@@ -131,6 +134,8 @@ def _only(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Trainer(transformers.Trainer):
     """transformers.Trainer with sums and counts in place of means, exact resuming, and validation by a function."""
 
+    optimizer: Any
+
     def __init__(
         self,
         module: ObjectiveModule,
@@ -140,22 +145,41 @@ class Trainer(transformers.Trainer):
         validate: Validate | None,
         log_folder: Path | None,
         title: str,
+        plan: ParameterPlan | None,
     ) -> None:
         self._settings, self._objective, self._work = settings, module.objective, work
-        self._batches, self._validate = batches, validate
+        self._batches, self._validate, self._plan = batches, validate, plan
         self._longest = int(batches.plan.lengths.max())
         self._best = BestWeights(work, greater_is_better=settings.greater_is_better)
         self._meter, self.progress = Meter(), ProgressReport(title)
         pace = Pace(settings.checkpoint_s, self._sum_over_processes)
+        follower = [] if plan is None else [FollowPlan(plan, self.progress.tell, self._meter.count_operations_anew)]
         super().__init__(
             model=module,
             args=training_arguments(settings, work, len(batches.plan), validates=validate is not None),
             train_dataset=_Batches(batches),
             eval_dataset=_Batches(batches) if validate is not None else None,
-            callbacks=[self._meter, self.progress, pace, *_watchers(settings, log_folder)],
+            callbacks=[self._meter, *follower, self.progress, pace, *_watchers(settings, log_folder, plan)],
         )
         self.model_accepts_loss_kwargs = True
         self.remove_callback(transformers.PrinterCallback)
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser, grouped by the plan where there is one; weight decay is never on norms and biases."""
+        if self._plan is not None and self.optimizer is None:
+            self._plan.apply(0)  # several processes agree on what trains when the model is wrapped
+            decayed = self.get_decay_parameter_names(self.model)
+            build, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = build(self._plan.groups(self.model, decayed, self.args.weight_decay), **options)
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule; what the plan lets join later is warmed up when it does."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        warm_up_late_groups(scheduler, self.args.get_warmup_steps(num_training_steps))
+        return scheduler
 
     # -- batches ------------------------------------------------------------------------------------------------------
 
@@ -204,7 +228,7 @@ class Trainer(transformers.Trainer):
         counts: dict[str, float] = num_items_in_batch
         with self._meter.stopwatch.part("forward"):
             sums = model(inputs)
-        means = {name: total / max(counts[name], 1.0) for name, total in sums.items()}
+        means = {name: total / (counts[name] or 1.0) for name, total in sums.items()}
         self._meter.add({name: float(mean.detach()) for name, mean in means.items()})
         weighted = [self._objective.weights[name] * mean for name, mean in means.items()]
         # DDP averages gradients over processes; the counts already span them all.
@@ -216,8 +240,10 @@ class Trainer(transformers.Trainer):
         counting = nullcontext() if self._meter.flops_per_position else flop_counter()
         with counting as counter, self._meter.stopwatch.part("backward"):
             loss = super().training_step(model, inputs, num_items_in_batch)
+        n_positions = inputs["input_ids"].numel()
         if counter is not None:
-            self._meter.flops_per_position = counter.get_total_flops() / inputs["input_ids"].numel()
+            self._meter.flops_per_position = counter.get_total_flops() / n_positions
+        self._meter.flops += self._meter.flops_per_position * n_positions
         self._require_finite("loss", float(loss), self.state.global_step + 1)
         return loss
 
@@ -264,6 +290,9 @@ class Trainer(transformers.Trainer):
             value = metrics[f"{metric_key_prefix}_{self._settings.metric}"]
             with self._meter.aside("checkpoints"):
                 self._best.offer(module, step=self.state.global_step, epoch=float(self.state.epoch or 0), value=value)
+        if self._settings.keep_epochs and self.is_world_process_zero():
+            with self._meter.aside("checkpoints"):
+                keep_epoch(self._work, module.model, self.state.global_step)
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -313,6 +342,8 @@ class Trainer(transformers.Trainer):
     def finish(self) -> FitResult:
         """Restore the best weights where that was asked for, keep what training left, and say what happened."""
         module = self.accelerator.unwrap_model(self.model)
+        if self._plan is not None:
+            self._plan.release()
         self.accelerator.wait_for_everyone()
         best = self._best.facts if self._settings.keep == "best" else None
         if best is not None:
@@ -346,17 +377,19 @@ class Trainer(transformers.Trainer):
             tokens=meter.tokens // self.args.world_size,
             positions=meter.positions,
             positions_unsorted=meter.positions_unsorted,
-            flops_per_position=meter.flops_per_position,
+            flops=meter.flops,
             rate_flops=matrix_rate(dtype, self.args.device),
             seconds=seconds,
             precision=self._settings.resolved_precision,
         )
 
 
-def _watchers(settings: TrainingSettings, log_folder: Path | None) -> list[transformers.TrainerCallback]:
+def _watchers(
+    settings: TrainingSettings, log_folder: Path | None, plan: ParameterPlan | None
+) -> list[transformers.TrainerCallback]:
     watchers: list[transformers.TrainerCallback] = []
     if settings.patience is not None:
-        watchers.append(transformers.EarlyStoppingCallback(settings.patience))
+        watchers.append(Patience(settings.patience, from_step=max(plan.starts) if plan else 0))
     if log_folder is not None and "tensorboard" in settings.report_to:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback

@@ -34,7 +34,7 @@ def mean_diagnostics(
             for name, (total, count) in diagnostics(model, tensors).items():
                 sums[name] += float(total)
                 counts[name] += float(count)
-    return {name: sums[name] / max(counts[name], 1.0) for name in sums}
+    return {name: sums[name] / (counts[name] or 1.0) for name in sums}
 
 
 def perplexity(cross_entropy: float) -> float:

@@ -1,0 +1,1 @@
+"""The study of a data set: one pass over rows on disk."""

@@ -1,0 +1,1 @@
+"""The study of a data set as a page."""

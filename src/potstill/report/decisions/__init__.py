@@ -1,0 +1,1 @@
+"""Temperature and thresholds as a section of the report."""

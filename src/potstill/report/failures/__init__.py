@@ -1,0 +1,1 @@
+"""Failures as a page, and as a section of the report."""
