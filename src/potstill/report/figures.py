@@ -114,7 +114,13 @@ def draw_confusion(counts: Confusion, label_names: Sequence[str], *, title: str)
 
 
 def draw_dots(
-    dots: Sequence[Dot], *, arms: Sequence[str], title: str, unit: str, reference: float | None = None
+    dots: Sequence[Dot],
+    *,
+    arms: Sequence[str],
+    title: str,
+    unit: str,
+    reference: float | None = None,
+    legend: bool = True,
 ) -> str:
     """Values with their intervals: one band per group, a line at the reference.
 
@@ -134,7 +140,8 @@ def draw_dots(
         axes.set_yticklabels([shorten(group, 28) for group in groups])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        legend_below(figure, axes)
+        if legend:
+            legend_below(figure, axes)
         return as_svg(figure, title)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from potstill.report.failures.sentences import failure_sentences, how_often, shown_sentences
+from potstill.report.failures.sentences import failure_sentences, how_often, shown_sentences, slices_method
 
 
 def rate(value: float, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
@@ -71,7 +71,7 @@ def test_the_first_sentence_says_how_often_and_how_sure(summary):
 def test_the_teacher_is_held_beside(summary):
     text = " ".join(failure_sentences(summary))
     assert "Its teacher, “teacher, seed 1”, is wrong on 90. Both are wrong on 70, 65 times with the same answer" in text
-    assert "only the student on 50, only the teacher on 20, which is more than chance explains" in text
+    assert "only the student on 50, only the teacher on 20: the difference is more than chance explains" in text
     summary["teacher"]["p_value"] = 0.4
     text = " ".join(failure_sentences(summary))
     assert "what chance may explain (McNemar’s exact test, p = 0.400)" in text
@@ -83,12 +83,20 @@ def test_the_most_frequent_confusion_has_its_share(summary):
 
 def test_of_slices_those_are_named_that_differ_for_the_worse(summary):
     (told,) = [one for one in failure_sentences(summary) if "slices" in one]
-    assert told.startswith("3 of 4 slices fail more or less often than the rest (Fisher’s exact test")
-    assert told.endswith("worst are “words: 300 to 900” (30.0% against 10.0%).")
+    assert told == (
+        "In 3 of 4 slices it fails more or less often than in the rest; "
+        "worst are “words: 300 to 900” (30.0% against 10.0%)."
+    )
     (told,) = [one for one in failure_sentences(summary | {"slices": slices(SAME)}) if "slices" in one]
-    assert told.startswith("None of the 1 slices that were looked at differs from the rest")
+    assert told == "None of the 1 slices that were looked at surely differs from the rest."
     (told,) = [one for one in failure_sentences(summary | {"slices": slices(EASY)}) if "slices" in one]
     assert "worst" not in told
+
+
+def test_the_test_of_the_slices_is_named(summary):
+    assert "Fisher’s exact test" in slices_method(summary)
+    assert "5% at most are expected" in slices_method(summary)
+    assert "Mann and Whitney" in slices_method(summary | {"problem_type": "regression"})
 
 
 def test_what_the_student_lost_is_said_only_where_it_stands(summary):
@@ -122,7 +130,6 @@ def test_a_regression_is_told_by_its_errors(summary):
         "off by 0.41 in the median (95% interval 0.38 to 0.45), 0.553 on average, on 1,000 rows of test."
     )
     assert "is off by 0.35 in the median" in teacher
-    assert "Mann and Whitney" in of_slices
     assert "(1.5 against 0.4)" in of_slices
 
 
@@ -139,7 +146,7 @@ def test_what_the_list_leaves_out_is_told():
     assert shown_sentences(columns)[0] == "The list holds all 30 rows."
     assert not any("cut" in one for one in shown_sentences(columns))
     told = " ".join(shown_sentences(columns | {"n_all": 90, "n_cut_failing": 2, "n_cut_others": 7}))
-    assert "30 of 90 rows: 10 that fail" in told
-    assert "Texts of 2 rows that fail are cut after 500 characters" in told
-    assert "Texts of 7 rows that do not fail are cut after 80 characters" in told
+    assert "30 of 90 rows: those that fail" in told
+    assert "Of 2 rows that fail the text is cut after 500 characters" in told
+    assert "Of 7 rows that do not the text is cut after 80 characters" in told
     assert "not through what is cut" in told

@@ -67,9 +67,11 @@ class Page:
     @property
     def shown(self) -> list[str]:
         """The ids of the rows that are in the document."""
-        return self.run(
-            "return [...document.querySelectorAll('.rows li .facts > p:last-child')].map(p => p.textContent)"
-        )
+        return self.texts(".rows li .facts > p:last-child")
+
+    def texts(self, selector: str) -> list[str]:
+        """The words of all elements that ``selector`` finds."""
+        return self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
 
     def all_shown(self) -> list[str]:
         """The ids of all rows that the filters leave, page by page."""
@@ -103,7 +105,7 @@ def page(open_page: Any, made: Any) -> Page:
 @pytest.mark.parametrize("kind", [SINGLE, MULTI, SCORES])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_page_opens_without_complaint_and_lists_its_first_rows(kind, alone, open_page, make_failures):
-    page = open_page(render_failures(make_failures(kind, 60, alone=alone).summary))
+    page = open_page(render_failures(make_failures(kind, N, alone=alone).summary))
     assert page.complaints() == []
     assert len(page.shown) == ROWS_PER_PAGE
     assert page.run("return document.querySelectorAll('.rows li').length") == ROWS_PER_PAGE
@@ -163,8 +165,8 @@ def test_filters_leave_what_numpy_leaves(name, page, made):
     assert page.complaints() == []
 
 
-SORTS: dict[str, Callable[[Any], np.ndarray]] = {
-    "loss": lambda m: -m.study.rows.loss,
+SORTS: dict[str, Callable[[Any], Any]] = {  # as rounded in the page
+    "loss": lambda m: [-float(f"{loss:.4g}") for loss in m.study.rows.loss],
     "sure": lambda m: -np.rint(10_000 * m.study.rows.confidence),
     "unsure": lambda m: np.rint(10_000 * m.study.rows.confidence),
     "longest": lambda m: -m.study.marks.n_words,

@@ -94,7 +94,7 @@ def test_the_four_groups_of_the_table_are_all_rows(make_failures):
 
 def test_tables_fit_the_kind_of_task(make_failures):
     single, many, scores = (make_failures(kind, 60).summary for kind in KINDS)
-    assert confusions_table(single, "a").rows[0][2].link.startswith("#a?true=")
+    assert confusions_table(single, "a").rows[0][1].link.startswith("#a?true=")
     assert labels_table(single, "a") is None
     assert labels_table(many, "a").rows[0][2].link == "#a?label=0&mistake=false_positives"
     assert confusions_table(many, "a") is None

@@ -29,7 +29,7 @@ NEGATIONS = (
 )
 """Words that negate; so does every word that ends in n't."""
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _DIGIT = re.compile(r"\d")
 _NEGATING = frozenset(NEGATIONS)
 
@@ -55,12 +55,12 @@ class TextMarks:
 
 def words_of(text: str) -> list[str]:
     """The words of ``text`` in lower case: runs of letters, with apostrophes inside; numbers are no words."""
-    return [word.replace("’", "'") for word in _WORD.findall(text.lower())]
+    return _WORD.findall(text.lower().replace("’", "'"))
 
 
-def negates(words: Iterable[str]) -> bool:
+def negates(words: Sequence[str]) -> bool:
     """Whether one of ``words`` is among ``NEGATIONS`` or ends in n't."""
-    return any(word in _NEGATING or word.endswith("n't") for word in words)
+    return not _NEGATING.isdisjoint(words) or any(word.endswith("n't") for word in words)
 
 
 class _Marks(NamedTuple):
@@ -116,7 +116,8 @@ def _unseen_shares(texts: Iterable[Text], training_texts: Iterable[Text]) -> np.
         unseen.update(words)
     for words in _words_of_each(training_texts):
         unseen.difference_update(words)
-    return np.array([sum(word in unseen for word in words) / max(len(words), 1) for words in _words_of_each(texts)])
+    n_unseen = ((sum(map(unseen.__contains__, words)), len(words)) for words in _words_of_each(texts))
+    return np.array([count / max(n_words, 1) for count, n_words in n_unseen])
 
 
 def _words_of_each(texts: Iterable[Text]) -> Iterator[list[str]]:

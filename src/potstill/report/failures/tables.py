@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from potstill.report.failures.sentences import EXPECTED, Summary, failure_sentences, shown_sentences
+from potstill.report.failures.sentences import EXPECTED, Summary, failure_sentences, shown_sentences, slices_method
 from potstill.report.figures import Dot, draw_dots
 from potstill.report.sentences import percent
 from potstill.report.shell import embed_json
@@ -40,6 +40,7 @@ class FailuresView:
     sentences: Sequence[str]
     notes: Sequence[str]
     tables: Sequence[tuple[str, Table]]
+    method: str
     slices: Table | None
     lost: Table | None
     figure: Markup | None
@@ -59,6 +60,7 @@ def failures_view(summary: Summary, anchor: str) -> FailuresView:
         sentences=failure_sentences(summary),
         notes=shown_sentences(summary["browser"]),
         tables=_tables(summary, anchor),
+        method=slices_method(summary),
         slices=slices_table(summary, summary["slices"], anchor),
         lost=slices_table(summary, teacher["lost"], anchor, show="only_student_wrong") if against else None,
         figure=_draw_slices(summary),
@@ -104,8 +106,7 @@ def confusions_table(summary: Summary, anchor: str) -> Table | None:
     numbers = {name: number for number, name in enumerate(summary["label_names"])}
     rows = [
         [
-            Cell(pair["true"]),
-            Cell(pair["predicted"]),
+            Cell(f"{pair['true']} → {pair['predicted']}"),
             Cell(
                 f"{pair['rows']:,}",
                 sort=pair["rows"],
@@ -116,7 +117,7 @@ def confusions_table(summary: Summary, anchor: str) -> Table | None:
         for pair in pairs[:MOST_PAIRS]
     ]
     caption = f"The {MOST_PAIRS} most frequent of {len(pairs)} pairs." if len(pairs) > MOST_PAIRS else ""
-    return Table(["true", "predicted", "rows", "share of mistakes"], rows, caption)
+    return Table(["true → predicted", "rows", "share of mistakes"], rows, caption)
 
 
 def labels_table(summary: Summary, anchor: str) -> Table | None:
@@ -197,7 +198,9 @@ def _draw_slices(summary: Summary) -> Markup | None:
     ]
     title = f"Slices that differ: {summary['model']}, {summary['task']}"
     reference = factor * summary["error"]["value"]
-    return Markup(draw_dots(dots, arms=[arm], title=title, unit=f"{arm}; dotted: all rows", reference=reference))
+    return Markup(
+        draw_dots(dots, arms=[arm], title=title, unit=f"{arm}; dotted: all rows", reference=reference, legend=False)
+    )
 
 
 def _bounds(rate: Summary, factor: float) -> tuple[float, float] | None:
@@ -226,8 +229,12 @@ def _sorts(summary: Summary) -> dict[str, str]:
 
 def _presets(summary: Summary, anchor: str) -> list[tuple[str, str]]:
     if summary["problem_type"] == "regression":
-        return [(_browse(anchor, sort="loss"), "Largest errors")]
-    presets = {"Hardest": {"show": "all", "sort": "loss"}, "Most confidently wrong": {"sort": "sure"}}
+        return [(_browse(anchor), "Largest errors")]
+    presets: dict[str, dict[str, str]] = {
+        "All wrong rows": {},
+        "Hardest": {"show": "all"},
+        "Most confidently wrong": {"sort": "sure"},
+    }
     if summary["teacher"] is not None:
         presets |= {
             "Only the student wrong": {"show": "only_student_wrong"},

@@ -34,11 +34,13 @@
         doubt.words.push(`${given} → ${suggested}`);
         this.doubts.set(row, doubt);
       });
+      this.orders = new Map();
       this.matching = [];
       this.page = 0;
       this.listen();
       if (matchMedia("(min-width: 46rem)").matches) root.querySelector(".more").open = true;
       if (!this.readAddress()) this.apply();
+      else addEventListener("load", () => this.comeIntoView());
     }
 
     listen() {
@@ -51,10 +53,14 @@
         button.addEventListener("click", () => this.turnTo(this.page + Number(button.dataset.step)));
       }
       addEventListener("hashchange", () => {
-        if (!this.readAddress()) return;
-        this.root.querySelector("h3").scrollIntoView();
-        this.root.querySelector("h3").focus({ preventScroll: true });
+        if (this.readAddress()) this.comeIntoView();
       });
+    }
+
+    comeIntoView() {
+      const heading = this.root.querySelector("h3");
+      heading.scrollIntoView({ behavior: "instant" });
+      heading.focus({ preventScroll: true });
     }
 
     // The filters as they stand in the address, so that a view can be linked to.
@@ -89,11 +95,8 @@
 
     apply() {
       const tests = this.tests(Object.fromEntries(new FormData(this.form)));
-      const matching = [];
-      for (let row = 0; row < this.data.id.length; row++) {
-        if (tests.every((test) => test(row))) matching.push(row);
-      }
-      this.matching = this.sorted(matching, this.form.elements.sort.value);
+      const ordered = this.ordered(this.form.elements.sort.value);
+      this.matching = ordered.filter((row) => tests.every((test) => test(row)));
       this.turnTo(0);
     }
 
@@ -157,11 +160,20 @@
       return Math.abs(this.data.answer[row] - this.data.truth[row]);
     }
 
-    // Greatest first; equal rows stay in the order of their ids.
-    sorted(rows, by) {
+    // All rows, the greatest first and equal ones by id, sorted when it is first asked for.
+    ordered(by) {
+      if (!this.orders.has(by)) {
+        const key = this.keys()[by] || (() => 0);
+        const keys = Float64Array.from(this.data.id, (_, row) => key(row));
+        this.orders.set(by, [...keys.keys()].sort((a, b) => keys[b] - keys[a] || a - b));
+      }
+      return this.orders.get(by);
+    }
+
+    keys() {
       const { data } = this;
       const last = this.doubts.size;
-      const keys = {
+      return {
         loss: (row) => data.loss[row],
         least_loss: (row) => -data.loss[row],
         sure: (row) => data.confidence[row],
@@ -170,8 +182,6 @@
         shortest: (row) => -data.words[row],
         doubt: (row) => -(this.doubts.has(row) ? this.doubts.get(row).rank : last),
       };
-      const key = keys[by];
-      return key ? rows.sort((a, b) => key(b) - key(a) || a - b) : rows;
     }
 
     get pages() {
