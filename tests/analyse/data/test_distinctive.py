@@ -23,7 +23,7 @@ def reviews(n: int = 60, seed: int = 4) -> tuple[list[str], list[int]]:
 
 
 def test_log_odds_are_those_of_the_paper():
-    # oracle: equations 15, 16, 20 and 22 written out for one word at a time
+    # oracle: its formulas written out for one word at a time
     own, others, size = np.array([8, 1, 3]), np.array([2, 9, 27]), 5.0
     found = log_odds(own, others, size)
     for word in range(3):

@@ -64,7 +64,7 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def act(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Act:
-    """Open the page, carry out the body of a function, return what it returns; a complaining script is a failure."""
+    """Open the page, carry out the body of a function, and return what it returns; a script that complains fails."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("pages cannot be opened: chromium is not installed")

@@ -118,8 +118,9 @@ def study_words(counts: WordCounts, class_names: Sequence[str], *, one_label: bo
 def log_odds(own: np.ndarray, others: np.ndarray, prior_size: float) -> np.ndarray:
     """z-scores ``(v,)`` of the log-odds of v words in one class against all others.
 
-    own, others: ``(v,)`` counts. The prior is the words' share of both together, ``prior_size`` counts strong:
-    "Fightin' Words", Monroe, Colaresi and Quinn 2008, equations 15, 16, 20 and 22.
+    own, others: ``(v,)`` counts. The log-odds ratio under an informative Dirichlet prior, which is the words' share of
+    both together and ``prior_size`` counts strong, over its approximate standard deviation ("Fightin' Words", Monroe,
+    Colaresi and Quinn 2008).
     """
     together = own + others
     prior = prior_size * together / together.sum()
@@ -191,8 +192,6 @@ def _telling(counts: WordCounts, most: int) -> list[Telling]:
         return []
     shares = counts.class_texts[present] / counts.n_texts
     observed = counts.by_class[kept][:, present]
-    if counts.missed:  # what was forgotten of a word is missing from its classes and from its total alike
-        kept, observed = kept[observed.sum(axis=1) > 0], observed[observed.sum(axis=1) > 0]
     expected = observed.sum(axis=1, keepdims=True) * shares
     scores, p_values = stats.chisquare(observed, expected, axis=1)
     return [

@@ -17,10 +17,13 @@ from potstill.records import ProblemType, Text
 CHUNK_TEXTS, CHUNK_CHARACTERS = 1_000, 1_000_000
 """Texts are read in chunks of at most so many, or one text alone where it is longer."""
 
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-"""A word: letters and digits, with apostrophes inside. Scripts without spaces or with combining vowels fit it badly."""
+WORD = re.compile(r"[^\W_]{1,64}(?:'[^\W_]{1,64}){0,3}")
+"""A word: letters and digits, with apostrophes inside; what is no word of any language is cut after 64 characters.
 
-_MOST_KNOWN_WORDS = 1_000_000
+Scripts without spaces or with combining vowels fit it badly.
+"""
+
+_MOST_KNOWN_WORDS = 300_000
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from potstill.analyse.data.duplicates import DuplicateFinder, Level, Placed, cou
 from potstill.analyse.data.english import LookCounter, Looks
 from potstill.analyse.data.length_choice import LengthChoice, choose_length
 from potstill.analyse.data.lengths import Lengths, Summary, UnitLengths, summarise_lengths
-from potstill.analyse.data.rows import CHUNK_TEXTS, Rows, read_chunks
+from potstill.analyse.data.rows import CHUNK_TEXTS, Chunk, Part, Rows, read_chunks
 from potstill.analyse.data.vocabulary import WordTable
 from potstill.data.tokens import TextTokenizer
 
@@ -82,19 +82,14 @@ def study_rows(
     table (``most_words``, see ``vocabulary``) some 100 and 4 for each class. What is found does not depend on
     ``chunk_texts``. ``batch_size`` is that of the batches whose padding is told.
     """
-    lengths, duplicates, looks = Lengths(tokenizer), DuplicateFinder(), LookCounter(rows.parts)
-    words = WordTable(len(rows.label_names), most_words)
+    counters = _Counters(rows, tokenizer, most_words)
     for part in rows.parts:
         tell(f"reading {len(part):,} texts of {part.name}")
         for chunk in read_chunks(part, chunk_texts):
-            lengths.add(part.name, chunk)
-            duplicates.add(chunk)
-            looks.add(part.name, chunk)
-            if part.name == rows.learnt:
-                words.add(chunk.words, chunk.word_hashes, rows.membership(part, chunk))
-    tell("counting duplicates")
-    groups, placed = duplicates.groups(), Placed.of(rows)
-    tell("comparing words and lengths")
+            counters.add(part, chunk)
+    tell("comparing what was counted")
+    groups, placed, looks = counters.duplicates.groups(), Placed.of(rows), counters.looks.result()
+    one_label = rows.problem_type == "single_label_classification"
     return Study(
         title=rows.title,
         learnt=rows.learnt,
@@ -103,19 +98,35 @@ def study_rows(
         rows={part.name: len(part) for part in rows.parts},
         balance=balance_of(rows),
         scores=scores_of(rows),
-        lengths=summarise_lengths(rows, lengths),
-        tokens=None if tokenizer is None else _tokens(tokenizer, tokenizer_name, lengths),
-        length_choice=None if tokenizer is None else _length_choice(rows, lengths, tokenizer, batch_size),
-        words=study_words(
-            words.result(), rows.label_names, one_label=rows.problem_type == "single_label_classification"
-        ),
+        lengths=summarise_lengths(rows, counters.lengths),
+        tokens=None if tokenizer is None else _tokens(tokenizer, tokenizer_name, counters.lengths),
+        length_choice=None if tokenizer is None else _length_choice(rows, counters.lengths, tokenizer, batch_size),
+        words=study_words(counters.words.result(), rows.label_names, one_label=one_label),
         duplicates=count_duplicates(rows, placed, groups),
         duplicate_examples=duplicate_examples(rows, placed, groups),
-        looks=looks.result().counts,
-        strange=_strange(rows, looks.result()),
+        looks=looks.counts,
+        strange=_strange(rows, looks),
         notes=list(rows.notes),
         citation=rows.citation,
     )
+
+
+class _Counters:
+    """Everything that is counted while the texts go by."""
+
+    def __init__(self, rows: Rows, tokenizer: TextTokenizer | None, most_words: int | None) -> None:
+        self._rows = rows
+        self.lengths = Lengths(tokenizer)
+        self.duplicates = DuplicateFinder()
+        self.looks = LookCounter(rows.parts)
+        self.words = WordTable(len(rows.label_names), most_words)
+
+    def add(self, part: Part, chunk: Chunk) -> None:
+        self.lengths.add(part.name, chunk)
+        self.duplicates.add(chunk)
+        self.looks.add(part.name, chunk)
+        if part.name == self._rows.learnt:
+            self.words.add(chunk.words, chunk.word_hashes, self._rows.membership(part, chunk))
 
 
 def _tokens(tokenizer: TextTokenizer, name: str, lengths: Lengths) -> Tokens:
