@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -107,11 +108,9 @@ class Processes:
         worker = self._free.pop() if self._free else self._hire()
         worker.key = key
         self._busy.append(worker)
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died meanwhile: ``wait`` finds it dead
             _stream(worker.process.stdin).write(f"{key}\n")
             _stream(worker.process.stdin).flush()
-        except BrokenPipeError:  # it died meanwhile: ``wait`` finds it dead
-            pass
 
     def wait(self) -> Outcome:
         """The outcome of the process that answers or dies next."""

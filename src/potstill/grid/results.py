@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _open_runs(plan: GridPlan, task: str, done: Sequence[str]) -> dict[str, list
 
 def _facts(plan: GridPlan, task: str, arm: str, runs: Sequence[RunFolder], speed: Mapping[str, Any]) -> ArmFacts:
     asked, first = plan.grid.arm(arm), runs[0].manifest
-    before = list(_before(plan, next(iter(plan.runs[task][arm].values()))))
+    before = _before(plan, next(iter(plan.runs[task][arm].values())))
     return ArmFacts(
         name=arm,
         settings=asked.settings,
@@ -101,11 +101,15 @@ def _facts(plan: GridPlan, task: str, arm: str, runs: Sequence[RunFolder], speed
     )
 
 
-def _before(plan: GridPlan, key: str) -> Iterator[tuple[GridStage, RunFolder]]:
-    """The stages that a stage rests on, the nearest first."""
-    for need in plan.stages[key].needs:
-        yield plan.stages[need], RunFolder.open(plan.path(need))
-        yield from _before(plan, need)
+def _before(plan: GridPlan, key: str) -> list[tuple[GridStage, RunFolder]]:
+    """Every stage that a stage rests on, once, with its run."""
+    found: dict[str, None] = {}
+    pending = list(plan.stages[key].needs)
+    while pending:
+        need = pending.pop(0)
+        found[need] = None
+        pending += [further for further in plan.stages[need].needs if further not in found]
+    return [(plan.stages[need], RunFolder.open(plan.path(need))) for need in found]
 
 
 def _metrics(runs: Sequence[RunFolder]) -> dict[str, list[float | None]]:
