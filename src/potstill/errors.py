@@ -10,6 +10,7 @@ PotstillError            1  the work failed
 ├── TrainingError        1  training could not go on
 │   └── DivergedError    1  the loss stopped being a number
 ├── StorageError         1  the disk did not take what was written
+├── RequestError         1  the server refused a request
 └── CheckError           3  a check was not met
 """
 
@@ -90,3 +91,7 @@ class CheckError(PotstillError):
     """A check ran and was not met."""
 
     exit_code = 3
+
+
+class RequestError(PotstillError):
+    """The server refused one request; it goes on with the others."""

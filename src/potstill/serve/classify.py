@@ -1,0 +1,136 @@
+"""One request's way through the server: tokens counted off the event loop, a place in the queue, an answer in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from starlette.requests import Request
+from starlette.types import Receive
+
+from potstill.records import Predictions, Text
+from potstill.serve.batching import Batcher, Job
+from potstill.serve.bundles import ServedBundle
+from potstill.serve.measured_texts import Direction, MeasuredTexts, measure_texts
+from potstill.serve.metrics import Times
+from potstill.serve.refusals import RefusedError, tokenisation_failed, too_late
+from potstill.serve.settings import Limits
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said of the texts of one request.
+
+    n_tokens, truncated: of the texts as they came. times: where the seconds went.
+    """
+
+    predictions: Predictions
+    n_tokens: np.ndarray
+    truncated: np.ndarray
+    times: Times
+
+
+class ClientGoneError(Exception):
+    """The client hung up; nobody reads an answer."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request wants: texts, and how those are cut that are too long."""
+
+    texts: Sequence[Text]
+    is_batch: bool
+    truncate: bool
+    direction: Direction = "right"
+
+
+async def classify(bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, counting: Executor) -> Answer:
+    """Predictions for a request. Raises RefusedError where it cannot be answered, ClientGoneError where nobody waits."""
+    came = time.perf_counter()
+    bundle.metrics.count_request(len(asked.texts), is_batch=asked.is_batch)
+    check_size(asked.texts, limits)
+    gone = asyncio.ensure_future(_hung_up(request.receive))
+    try:
+        with bundle.engine.held() as engine:
+            measure = partial(
+                measure_texts, asked.texts, engine.predictor, truncate=asked.truncate, direction=asked.direction
+            )
+            counted = asyncio.get_running_loop().run_in_executor(counting, measure)
+            measured: MeasuredTexts = await _first(counted, gone, came, limits.deadline_s)
+            bundle.metrics.count_lengths(measured.n_tokens.tolist())
+            tokenised_s = time.perf_counter() - came
+            job = engine.batcher.submit(measured)
+            predictions = await _answer_of(engine.batcher, job, gone, came, limits.deadline_s)
+    finally:
+        gone.cancel()
+    times = _times(job, came, tokenised_s)
+    bundle.metrics.count_answer(len(asked.texts), times, is_batch=asked.is_batch)
+    return Answer(predictions, measured.n_tokens, measured.truncated, times)
+
+
+def check_size(texts: Sequence[Text], limits: Limits) -> None:
+    """RefusedError (413) for more texts, or a longer one, than the server takes."""
+    if len(texts) > limits.texts:
+        raise RefusedError(
+            413,
+            "one request holds too many texts",
+            found=len(texts),
+            allowed=f"at most {limits.texts}",
+            do="send them in several requests",
+            counted_as="batch_size",
+        )
+    for row, text in enumerate(texts):
+        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if length > limits.characters:
+            what = f"input {row} is too long"
+            allowed = f"at most {limits.characters}"
+            raise RefusedError(413, what, found=f"{length} characters", allowed=allowed, counted_as="validation")
+
+
+async def _answer_of(
+    batcher: Batcher, job: Job, gone: asyncio.Future[None], came: float, deadline_s: float
+) -> Predictions:
+    try:
+        return await _first(job.answer, gone, came, deadline_s)
+    finally:
+        batcher.drop(job)
+
+
+async def _first(
+    wanted: asyncio.Future[Result], gone: asyncio.Future[None], came: float, deadline_s: float
+) -> Result:
+    """The result, unless the client hangs up or the deadline passes first."""
+    left_s = came + deadline_s - time.perf_counter()
+    done, _ = await asyncio.wait({wanted, gone}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+    if wanted in done:
+        error = wanted.exception()
+        if error is None:
+            return wanted.result()
+        raise error if isinstance(error, RefusedError) else tokenisation_failed(error) from error
+    wanted.cancel()
+    if gone in done:
+        raise ClientGoneError
+    raise too_late(deadline_s)
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _times(job: Job, came: float, tokenised_s: float) -> Times:
+    first_taken = job.first_taken if job.first_taken is not None else job.came
+    return Times(
+        total_s=time.perf_counter() - came,
+        tokenisation_s=tokenised_s,
+        queue_s=first_taken - job.came,
+        inference_s=job.inference_s,
+    )

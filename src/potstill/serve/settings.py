@@ -1,0 +1,46 @@
+"""What a server allows and where it listens: plain values, checked by the command line that sets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from potstill.serve.keys import Keys
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts that only this machine reaches."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for, and how much may wait.
+
+    body_bytes: of a request's body; a longer one is refused before it is read. texts: in one request. characters: of one
+    text, both texts of a pair together. batch_tokens: that are computed together, so roughly for how long nobody else is
+    served; a longer text alone is computed all the same. queued_texts: that wait for their turn, over all requests of one
+    bundle. deadline_s: seconds from a request's arrival to its answer.
+    """
+
+    body_bytes: int = 2_000_000
+    texts: int = 256
+    characters: int = 200_000
+    batch_tokens: int = 4096
+    queued_texts: int = 2048
+    deadline_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server behaves.
+
+    auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: that count tokens beside
+    the event loop. drain_s: how long a shutdown waits for what was accepted. watch: reload a bundle when its
+    ``bundle.json`` changes. cors_origins: other origins whose pages may ask; none when empty.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    keys: Keys | None = None
+    auto_truncate: bool = False
+    tokenisation_threads: int = 2
+    drain_s: int = 30
+    watch: bool = False
+    cors_origins: tuple[str, ...] = ()
