@@ -80,7 +80,7 @@ def given_labels(predictions: Predictions) -> list[list[str]]:
 def thresholds_of(
     problem_type: str, label_names: tuple[str, ...], thresholds: np.ndarray | None
 ) -> dict[str, float] | None:
-    """From which probability each label is given: of many labels all, of two the second; None where the likeliest is."""
+    """From which probability each label is given: all of many, the second of two; None for the likeliest."""
     if problem_type == "multi_label_classification":
         values = [0.5] * len(label_names) if thresholds is None else thresholds.tolist()
         return dict(zip(label_names, values, strict=True))

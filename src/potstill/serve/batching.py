@@ -80,7 +80,7 @@ class Share:
 
 
 class Batcher:
-    """Computes the texts of jobs with ``predict``, on one thread of ``thread``, in batches of about ``batch_tokens``."""
+    """Computes the texts of jobs with ``predict``, on a ``thread``, in batches of at most ``batch_tokens``."""
 
     def __init__(
         self,

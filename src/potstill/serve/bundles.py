@@ -69,7 +69,8 @@ class ServedBundle:
     async def reload(self, open_predictor: OpenPredictor) -> bool:
         """Open the folder anew and answer from it; False, and nothing has changed, where that fails.
 
-        Requests that were accepted before are answered by the bundle that accepted them, so for a while both are in memory.
+        Requests that were accepted before are answered by the bundle that accepted them: for a while both are in
+        memory.
         """
         async with self._reloading:
             opened = asyncio.get_running_loop().run_in_executor(None, _open_warm, open_predictor, self.folder)
@@ -77,7 +78,9 @@ class ServedBundle:
             error = opened.exception()
             if error is not None:
                 self.metrics.count_reload("failed")
-                log.error("the bundle was not reloaded; the old one goes on", extra={"bundle": self.name}, exc_info=error)
+                log.error(
+                    "the bundle was not reloaded; the old one goes on", extra={"bundle": self.name}, exc_info=error
+                )
                 return False
             left, self.engine = self.engine, Engine(opened.result(), self.metrics, self._limits)
             self.sha256 = sha256_of_description(self.folder)

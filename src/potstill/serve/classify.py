@@ -53,7 +53,7 @@ class Asked:
 
 
 async def classify(bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, counting: Executor) -> Answer:
-    """Predictions for a request. Raises RefusedError where it cannot be answered, ClientGoneError where nobody waits."""
+    """Predictions for a request. RefusedError where there is no answer, ClientGoneError where nobody waits."""
     came = time.perf_counter()
     bundle.metrics.count_request(len(asked.texts), is_batch=asked.is_batch)
     check_size(asked.texts, limits)
@@ -104,9 +104,7 @@ async def _answer_of(
         batcher.drop(job)
 
 
-async def _first(
-    wanted: asyncio.Future[Result], gone: asyncio.Future[None], came: float, deadline_s: float
-) -> Result:
+async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], came: float, deadline_s: float) -> Result:
     """The result, unless the client hangs up or the deadline passes first."""
     left_s = came + deadline_s - time.perf_counter()
     done, _ = await asyncio.wait({wanted, gone}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)

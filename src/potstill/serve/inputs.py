@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, LiteralString
 
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from potstill.records import Text
 
-EMPTY = "empty"
+EMPTY: Final = "empty"
 """The type of the error for nothing where a text should be, which has a status of its own."""
-WRONG = "inputs"
+WRONG: Final = "inputs"
 """The type of the error for what is no text, pair or batch."""
 
 
@@ -82,7 +82,7 @@ def _pair(row: Any, where: str, shapes: str) -> Text:
     if not row:
         raise _empty(where)
     if len(row) != 2:
-        raise PydanticCustomError(WRONG, f"{where} has {len(row)} parts; allowed: {shapes}")
+        raise _complaint(WRONG, f"{where} has {len(row)} parts; allowed: {shapes}")
     return _checked_pair(row[0], row[1], where)
 
 
@@ -116,22 +116,25 @@ def _encodable(text: str, where: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as broken:
-        raise PydanticCustomError(
-            WRONG, f"{where} is not Unicode: half of a surrogate pair at character {broken.start}"
-        ) from None
+        sentence = f"{where} is not Unicode: half of a surrogate pair at character {broken.start}"
+        raise _complaint(WRONG, sentence) from None
     return text
 
 
 def _empty(where: str) -> PydanticCustomError:
-    return PydanticCustomError(EMPTY, f"{where} cannot be empty")
+    return _complaint(EMPTY, f"{where} cannot be empty")
 
 
 def _wrong(where: str, value: Any, allowed: str) -> PydanticCustomError:
     """A complaint that names the kind of value and never quotes it."""
     kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "a text"}
     found = kinds.get(type(value), "a number")
-    # PydanticCustomError reads its message as a template; braces of the shapes are none.
-    return PydanticCustomError(WRONG, "{sentence}", {"sentence": f"{where} is {found}; allowed: {allowed}"})
+    return _complaint(WRONG, f"{where} is {found}; allowed: {allowed}")
+
+
+def _complaint(kind: LiteralString, sentence: str) -> PydanticCustomError:
+    # The message of this error is a template; the braces of a shape are none.
+    return PydanticCustomError(kind, "{sentence}", {"sentence": sentence})
 
 
 def _texts(least: int, most: int, says: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Keys:
 
 
 def read_keys(file: Path | None) -> Keys | None:
-    """The keys of a file, one per line (``#`` begins a comment), or of $POTSTILL_API_KEYS, by commas; None of neither."""
+    """The keys of a file, one per line (``#`` begins a comment), or of $POTSTILL_API_KEYS, by commas; else None."""
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()

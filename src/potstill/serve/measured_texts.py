@@ -21,8 +21,8 @@ Direction = Literal["left", "right"]
 class MeasuredTexts:
     """Texts as they will be predicted, and how long they came.
 
-    n_tokens: ``(n,)`` int64, of the texts as they came, special tokens included. truncated: ``(n,)`` bool, of which some
-    are not read. costs: ``(n,)`` int64, the tokens that are computed.
+    n_tokens: ``(n,)`` int64, of the texts as they came, special tokens included. truncated: ``(n,)`` bool, of which
+    some are not read. costs: ``(n,)`` int64, the tokens that are computed.
     """
 
     texts: Sequence[Text]
@@ -63,7 +63,7 @@ def measure_texts(
 
 
 def _keep_end(text: Text, tokenizer: TextTokenizer, max_length: int) -> Text:
-    """The end of a text that fits, from the beginning of a word on; of a pair, the ends of both, the longer cut first."""
+    """The end of a text that fits, from the beginning of a word on; of a pair, both ends, the longer cut first."""
     backend = tokenizer.backend
     room = max_length - backend.num_special_tokens_to_add(isinstance(text, tuple))
     if isinstance(text, str):

@@ -1,7 +1,7 @@
 """Requests that are not answered as asked: the status and the ``error_type`` each kind is told with.
 
-The body is text-embeddings-inference's: ``{"error": "…", "error_type": "…"}``, with its five types, ``unhealthy``, which
-its source has too, and ``unauthorized``, for which it has no body.
+The body is text-embeddings-inference's: ``{"error": "…", "error_type": "…"}``, with its five types,
+``unhealthy``, which its source has too, and ``unauthorized``, for which it has no body.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def leaving() -> RefusedError:
 
 
 def inference_failed(error: BaseException) -> RefusedError:
-    """The model failed on the texts. The answer names the kind of failure, never what it said, which may quote a text."""
+    """The model failed on the texts. The answer names the kind of failure and not its words, which may quote a text."""
     return RefusedError(424, f"inference failed ({type(error).__name__})", counted_as="inference")
 
 

@@ -181,4 +181,3 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 """What every route for predictions can answer beside predictions."""
-

@@ -14,10 +14,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Limits:
     """What one request may ask for, and how much may wait.
 
-    body_bytes: of a request's body; a longer one is refused before it is read. texts: in one request. characters: of one
-    text, both texts of a pair together. batch_tokens: that are computed together, so roughly for how long nobody else is
-    served; a longer text alone is computed all the same. queued_texts: that wait for their turn, over all requests of one
-    bundle. deadline_s: seconds from a request's arrival to its answer.
+    body_bytes: of a body; a longer one is refused before it is read. texts: in one request. characters: of one text,
+    both texts of a pair together. batch_tokens: that are computed together, so roughly for how long nobody else is
+    served; a longer text alone is computed all the same. queued_texts: that wait for their turn, over all requests of
+    one bundle. deadline_s: seconds from a request's arrival to its answer.
     """
 
     body_bytes: int = 2_000_000
@@ -32,8 +32,8 @@ class Limits:
 class Settings:
     """How a server behaves.
 
-    auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: that count tokens beside
-    the event loop. drain_s: how long a shutdown waits for what was accepted. watch: reload a bundle when its
+    auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: that count tokens
+    beside the event loop. drain_s: how long a shutdown waits for what was accepted. watch: reload a bundle when its
     ``bundle.json`` changes. cors_origins: other origins whose pages may ask; none when empty.
     """
 

@@ -1,0 +1,121 @@
+"""A server from its start to its end: the address, the signals, and a shutdown that answers what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import uvicorn
+
+from potstill.errors import UsageError
+from potstill.serve.app import build_app
+from potstill.serve.bundles import Bundles, NamedFolder
+from potstill.serve.predictor import OpenPredictor
+from potstill.serve.request_log import log_as_json
+from potstill.serve.service import Service
+from potstill.serve.settings import LOOPBACK, Settings
+
+log = logging.getLogger(__name__)
+
+
+def run_server(
+    folders: Sequence[NamedFolder],
+    *,
+    open_predictor: OpenPredictor,
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+) -> None:
+    """Serve until SIGTERM or SIGINT. SIGHUP opens every bundle anew.
+
+    Raises UsageError where the address cannot be had and whatever ``open_predictor`` raises, before anything is served.
+    """
+    listening = bind(host, port)
+    with listening:
+        log_as_json()
+        service = Service(Bundles(folders, open_predictor), settings)
+        if host not in LOOPBACK and settings.keys is None:
+            log.warning("the server is reachable from other machines and asks for no API key", extra={"host": host})
+        asyncio.run(Server(service).serve([listening]))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at an address, taken before the bundles are opened; UsageError where it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise UsageError(
+            "the server cannot listen there",
+            found=f"{host}:{port} ({error.strerror})",
+            do="name another --host or --port, or stop what listens there",
+        ) from error
+    return listening
+
+
+class Server(uvicorn.Server):
+    """uvicorn, leaving with exit code 0 once everything accepted is answered, and reloading on SIGHUP."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(service),
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=service.settings.drain_s,
+            )
+        )
+        self.service = service
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, and say where."""
+        await super().startup(sockets)
+        addresses = [":".join(map(str, given.getsockname()[:2])) for given in sockets or []]
+        bundles = [bundle.name for bundle in self.service.bundles]
+        log.info("serving", extra={"addresses": addresses, "bundles": bundles, "pid": os.getpid()})
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals in the event loop, where they come between two steps; outside the main thread there are none."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        taken: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self.leave,
+            signal.SIGINT: self.leave,
+            signal.SIGHUP: self.reload,
+        }
+        for number, act in taken.items():
+            loop.add_signal_handler(number, act)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    def leave(self) -> None:
+        """Take nothing new and end once the rest is answered; asked twice, end at once."""
+        if self.should_exit:
+            self.force_exit = True
+            return
+        log.info("leaving: what was accepted is answered, nothing new is taken")
+        self.service.leave()
+        self.should_exit = True
+
+    def reload(self) -> None:
+        """Open every bundle anew."""
+        reloading = asyncio.get_running_loop().create_task(self.service.bundles.reload())
+        self._reloads.add(reloading)
+        reloading.add_done_callback(self._reloads.discard)
