@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from potstill.errors import ModelError
+from potstill.errors import DataError, ModelError
 from potstill.records import Predictions, Text
 from potstill.serve.batching import BatchCounts, Batcher
 from potstill.serve.predictor import ServedPredictor
@@ -74,11 +74,14 @@ def predict_checked(predictor: ServedPredictor, texts: Sequence[Text]) -> Predic
     return predictions
 
 
-WARM_UP: tuple[Text, ...] = ("warm", "up, with a text of other length")
+WARM_UP = "a text to begin with"
 """What a predictor is run on before it answers anyone: the first run of a graph allocates, and can fail."""
 
 
 def warm_up(predictor: ServedPredictor) -> ServedPredictor:
-    """The predictor after its first run; whatever is wrong with it is raised here."""
-    predict_checked(predictor, WARM_UP)
+    """The predictor after its first run, on a pair where it takes only those; what is wrong with it is raised here."""
+    try:
+        predict_checked(predictor, [WARM_UP])
+    except DataError:
+        predict_checked(predictor, [(WARM_UP, WARM_UP)])
     return predictor

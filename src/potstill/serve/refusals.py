@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from potstill.errors import RequestError
+from potstill.errors import DataError, RequestError
 
 Kind = Literal["empty", "validation", "tokenizer", "backend", "overloaded", "unhealthy", "unauthorized"]
 """What ``error_type`` can be."""
@@ -78,7 +78,12 @@ def leaving() -> RefusedError:
 
 
 def inference_failed(error: BaseException) -> RefusedError:
-    """The model failed on the texts. The answer names the kind of failure and not its words, which may quote a text."""
+    """The predictor did not classify the texts: 422 where it says that it takes no such texts, 424 where it failed.
+
+    What a failure said is not repeated, because it may quote a text of somebody else.
+    """
+    if isinstance(error, DataError):
+        return RefusedError(422, f"the bundle does not take these texts: {error.what}", counted_as="validation")
     return RefusedError(424, f"inference failed ({type(error).__name__})", counted_as="inference")
 
 

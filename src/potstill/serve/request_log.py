@@ -94,7 +94,7 @@ def _line(scope: Scope, told: Told, status: int, request_id: str, took_s: float)
     if told.refused is not None:
         line["refused"] = told.refused
     if told.error is not None:
-        line["error"] = _described(told.error, told.error.__traceback__)
+        line["error"] = _described(told.error, told.error.__traceback__, says=False)
     return line
 
 
@@ -117,15 +117,16 @@ class JsonLines(logging.Formatter):
         line["event"] = record.getMessage()
         line |= {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
         if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = _described(record.exc_info[1], record.exc_info[2])
+            line["error"] = _described(
+                record.exc_info[1], record.exc_info[2], says=isinstance(record.exc_info[1], PotstillError)
+            )
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def _described(error: BaseException, trace: TracebackType | None) -> dict[str, Any]:
-    """What an error was and where. Only messages of potstill's own are repeated: others can quote a text."""
+def _described(error: BaseException, trace: TracebackType | None, *, says: bool) -> dict[str, Any]:
+    """What an error was and where; its words only where no text of a request can be among them."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]
-    said = {"says": str(error)} if isinstance(error, PotstillError) else {}
-    return {"type": type(error).__name__, **said, "at": frames}
+    return {"type": type(error).__name__, **({"says": str(error)} if says else {}), "at": frames}
 
 
 def log_as_json(stream: TextIO | None = None) -> None:

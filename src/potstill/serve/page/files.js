@@ -171,8 +171,9 @@ function save() {
   const columns = done.bundles.flatMap((name) => {
     const labels = [...new Set(done.answers[name].flatMap((answer) => Object.keys(answer?.probabilities ?? {})))];
     const head = (word) => (several ? `${name} ${word}` : word);
+    const isValue = done.answers[name].some((answer) => typeof answer?.value === "number");
     return [
-      [head("label"), (row) => done.answers[name][row]?.words],
+      isValue ? [head("value"), (row) => done.answers[name][row]?.value] : [head("label"), (row) => done.answers[name][row]?.words],
       ...labels.map((label) => [head(`p(${label})`), (row) => done.answers[name][row]?.probabilities[label]]),
       [head("tokens"), (row) => done.answers[name][row]?.tokens],
       [head("note"), (row) => noteOf(done.answers[name][row])],

@@ -1,0 +1,172 @@
+"""What clients get wrong: each a status and a body of the known form, and a server that goes on. No traceback, no 5xx."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from potstill.serve.settings import Limits
+
+ROUTES = ("/predict", "/models/words/predict", "/", "/models/words", "/v1/classify")
+JSON = {"Content-Type": "application/json"}
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    body = answer.json()
+    assert set(body) == {"error", "error_type"}, body
+    assert body["error"]
+    assert "Traceback" not in body["error"]
+    return answer.status_code, body["error_type"]
+
+
+@pytest.fixture(autouse=True)
+def _goes_on(served: Any) -> Any:
+    """After each of these the server answers the next client."""
+    yield
+    assert served.client.post("/predict", json={"inputs": "good"}).status_code == 200
+    assert served.client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("inputs", ["", [], [""], [["", ""]]], ids=repr)
+def test_nothing_to_classify(served, path, inputs):
+    expected = (422, "validation") if inputs == [["", ""]] and path in ("/", "/models/words") else (400, "empty")
+    assert refusal(served.client.post(path, json={"inputs": inputs})) == expected
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_ten_megabytes_of_text(served, path):
+    answer = served.client.post(path, json={"inputs": "a" * 10_000_000})
+    assert refusal(answer) == (413, "validation")
+
+
+def test_ten_megabytes_in_pieces_without_a_stated_length(served, predictor):
+    def pieces() -> Any:
+        yield b'{"inputs": "'
+        for _ in range(100):
+            yield b"a" * 100_000
+        yield b'"}'
+
+    try:
+        answer = served.client.post("/predict", content=pieces(), headers=JSON)
+    except httpx.TransportError:
+        pass  # the server closed before everything was sent
+    else:
+        assert refusal(answer) == (413, "validation")
+    assert max(len(text) for call in predictor.calls for text in call) < 100
+
+
+def test_a_text_of_too_many_characters(served):
+    assert refusal(served.client.post("/predict", json={"inputs": "a" * 200_001})) == (413, "validation")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": "\xff\xfe"}',
+        b'{"inputs": "a"',
+        b"inputs=a",
+        b"null",
+        b"[]",
+        b'"a"',
+        b"",
+        b"{}",
+        b"\x00",
+        b'{"inputs": NaN}',
+        b'{"inputs": 1e999}',
+        b'{"inputs": "\\ud800"}',
+    ],
+    ids=repr,
+)
+def test_bodies_that_are_none(served, path, body):
+    assert refusal(served.client.post(path, content=body, headers=JSON)) == (422, "validation")
+
+
+def test_a_body_that_does_not_say_that_it_is_json(served):
+    for kind in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
+        assert refusal(served.client.post("/predict", content=b'{"inputs": "a"}', headers=kind)) == (422, "validation")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("depth", [4, 900, 100_000])
+def test_lists_in_lists_in_lists(served, path, depth):
+    body = b'{"inputs": ' + b"[" * depth + b'"a"' + b"]" * depth + b"}"
+    assert refusal(served.client.post(path, content=body, headers=JSON)) == (422, "validation")
+
+
+WRONG_FIELDS = (
+    ("/predict", {"raw_scores": "yes"}, "raw_scores"),
+    ("/predict", {"raw_scores": 1}, "raw_scores"),
+    ("/predict", {"truncate": "true"}, "truncate"),
+    ("/predict", {"truncation_direction": "up"}, "truncation_direction"),
+    ("/", {"parameters": {"top_k": 0}}, "parameters.top_k"),
+    ("/", {"parameters": {"top_k": 2.5}}, "parameters.top_k"),
+    ("/", {"parameters": {"function_to_apply": "tanh"}}, "parameters.function_to_apply"),
+    ("/", {"parameters": []}, "parameters"),
+    ("/v1/classify", {"truncat": True}, "truncat"),
+    ("/v1/classify", {"bundle": 3}, "bundle"),
+)
+
+
+@pytest.mark.parametrize(("path", "field", "named"), WRONG_FIELDS, ids=lambda value: json.dumps(value))
+def test_wrong_types_are_named_by_their_field(served, path, field, named):
+    answer = served.client.post(path, json={"inputs": "good", **field})
+    assert refusal(answer) == (422, "validation")
+    assert answer.json()["error"].startswith(f"{named}: ")
+
+
+def test_a_refusal_never_quotes_a_text(served):
+    secret = "my diary"
+    for path, inputs in (("/predict", [secret, {secret: 1}]), ("/", {secret: secret}), ("/v1/classify", [[secret]])):
+        assert secret not in served.client.post(path, json={"inputs": inputs}).text
+
+
+def test_unknown_bundles_and_addresses(served):
+    for path in ("/models/other/predict", "/models/other"):
+        answer = served.client.post(path, json={"inputs": "good"})
+        assert refusal(answer) == (404, "validation")
+        assert "words" in answer.json()["error"], "it says which there are"
+    assert refusal(served.client.post("/v1/classify", json={"inputs": "a", "bundle": "other"})) == (404, "validation")
+    assert refusal(served.client.get("/models/other/info")) == (404, "validation")
+    assert refusal(served.client.get("/no/such/thing")) == (404, "validation")
+    assert refusal(served.client.get("/page/../app.py")) == (404, "validation")
+    assert refusal(served.client.get("/page/%2e%2e%2fapp.py")) == (404, "validation")
+    assert refusal(served.client.put("/predict", json={})) == (405, "validation")
+
+
+@pytest.mark.parametrize(("path", "one"), [("/predict", ["good"]), ("/", "good"), ("/v1/classify", "good")])
+def test_ten_thousand_texts_in_one_request(served, predictor, path, one):
+    answer = served.client.post(path, json={"inputs": [one] * 10_000})
+    assert refusal(answer) == (413, "validation")
+    assert "at most 256" in answer.json()["error"]
+    assert max(len(call) for call in predictor.calls) < 10
+
+
+def test_inference_that_fails_is_told_without_its_words(served):
+    answer = served.client.post("/predict", json={"inputs": "poison of mine"})
+    assert refusal(answer) == (424, "backend")
+    assert "RuntimeError" in answer.json()["error"]
+    assert "mine" not in answer.text
+    assert refusal(served.client.post("/predict", json={"inputs": "numberless"})) == (424, "backend")
+    assert served.metric("te_request_failure", err="inference", model="words") == 2
+
+
+def test_a_body_that_never_comes(fake, predictor, tmp_path):
+    with fake.running({"late": predictor}, tmp_path, limits=Limits(deadline_s=0.3)) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as slow:
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+            slow.sendall(head + b'{"inputs":')
+            said = slow.recv(65536)
+        assert said.startswith(b"HTTP/1.1 408 ")
+
+
+def test_what_is_no_http(served):
+    for sent in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"POST /predict HTTP/9.9\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as stranger:
+            stranger.sendall(sent)
+            assert b"Traceback" not in stranger.recv(65536)

@@ -1,0 +1,192 @@
+"""The queue: turns, budgets, room, and what becomes of texts nobody waits for. Oracle: batches worked out by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill.serve.batching import Batcher, Job, take_batch
+from potstill.serve.engine import predict_checked
+from potstill.serve.measured_texts import MeasuredTexts
+from potstill.serve.refusals import RefusedError
+
+
+class Counts:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int]] = []
+        self.waiting: list[int] = []
+
+    def count_batch(self, n_texts: int, n_tokens: int, n_waiting: int) -> None:
+        self.batches.append((n_texts, n_tokens))
+
+    def count_waiting(self, n_waiting: int) -> None:
+        self.waiting.append(n_waiting)
+
+
+def texts_of(*texts: str, cost: int = 5) -> MeasuredTexts:
+    n = len(texts)
+    return MeasuredTexts(texts, np.full(n, cost), np.zeros(n, dtype=bool), np.full(n, cost))
+
+
+def with_batcher(
+    predictor: Any, act: Callable[[Batcher, Counts], Awaitable[None]], *, batch_tokens: int = 20, queued_texts: int = 8
+) -> None:
+    """Run ``act`` beside a working batcher."""
+
+    async def run() -> None:
+        counts = Counts()
+        with ThreadPoolExecutor(1) as thread:
+            batcher = Batcher(
+                lambda texts: predict_checked(predictor, texts),
+                thread,
+                counts,
+                batch_tokens=batch_tokens,
+                queued_texts=queued_texts,
+            )
+            worker = asyncio.create_task(batcher.run())
+            try:
+                await asyncio.wait_for(act(batcher, counts), 20)
+            finally:
+                predictor.gate.set()
+                worker.cancel()
+
+    asyncio.run(run())
+
+
+def batches_of(*jobs: tuple[int, ...], budget: int) -> list[list[tuple[int, int, int]]]:
+    """(job, start, stop) of every batch of jobs with texts of these costs."""
+
+    async def take() -> list[list[tuple[int, int, int]]]:
+        loop, made = asyncio.get_running_loop(), []
+        for costs in jobs:
+            measured = MeasuredTexts(["x"] * len(costs), np.array(costs), np.zeros(len(costs), bool), np.array(costs))
+            made.append(Job(measured, loop.create_future()))
+        waiting, found = deque(made), []
+        while waiting:
+            shares, _ = take_batch(waiting, budget)
+            found.append([(made.index(share.job), share.start, share.stop) for share in shares])
+        return found
+
+    return asyncio.run(take())
+
+
+def test_jobs_take_turns_text_by_text():
+    assert batches_of((5, 5, 5, 5), (5,), budget=20) == [[(0, 0, 3), (1, 0, 1)], [(0, 3, 4)]]
+
+
+def test_a_text_that_does_not_fit_begins_the_next_batch():
+    assert batches_of((15,), (10,), (1,), budget=20) == [[(0, 0, 1)], [(1, 0, 1), (2, 0, 1)]]
+
+
+def test_a_text_above_the_budget_is_alone():
+    assert batches_of((50,), (1,), budget=20) == [[(0, 0, 1)], [(1, 0, 1)]]
+
+
+@given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 40))
+def test_every_text_is_in_one_batch_and_batches_keep_to_the_budget(costs: list[list[int]], budget: int):
+    batches = batches_of(*map(tuple, costs), budget=budget)
+    for batch in batches:
+        taken = [cost for job, start, stop in batch for cost in costs[job][start:stop]]
+        assert sum(taken) <= budget or len(taken) == 1
+    rows = sorted((job, row) for batch in batches for job, start, stop in batch for row in range(start, stop))
+    assert rows == [(job, row) for job, those in enumerate(costs) for row in range(len(those))]
+
+
+def test_each_job_gets_its_own_rows_in_order(predictor):
+    # oracle: the predictor alone
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        texts = [("good", "bad dull", "good good bad", "the"), ("bad bad",), ("dull", "good dull")]
+        jobs = [batcher.submit(texts_of(*those)) for those in texts]
+        for job, those in zip(jobs, texts, strict=True):
+            got, alone = await job.answer, predictor.predict(those)
+            assert got.logits.tolist() == alone.logits.tolist()
+            assert got.n_tokens.tolist() == alone.n_tokens.tolist()
+            assert got.ids.tolist() == alone.ids.tolist()
+        assert counts.batches == [(4, 20), (3, 15)]
+
+    with_batcher(predictor, act)
+
+
+def test_texts_that_came_meanwhile_are_computed_together(predictor):
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        first = batcher.submit(texts_of("good"))
+        await asyncio.sleep(0.05)
+        others = [batcher.submit(texts_of(f"bad {n}")) for n in range(3)]
+        predictor.gate.set()
+        await asyncio.gather(first.answer, *(job.answer for job in others))
+        assert counts.batches == [(1, 5), (3, 15)]
+
+    with_batcher(predictor, act)
+
+
+def test_a_full_queue_refuses_and_an_empty_one_takes_everything(predictor):
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        running = batcher.submit(texts_of("good"))
+        await asyncio.sleep(0.05)
+        large = batcher.submit(texts_of(*["bad"] * 20))
+        with pytest.raises(RefusedError) as refused:
+            batcher.submit(texts_of("dull"))
+        assert (refused.value.status, refused.value.kind) == (429, "overloaded")
+        predictor.gate.set()
+        await asyncio.gather(running.answer, large.answer)
+        assert batcher.n_waiting == counts.waiting[-1] == 0
+
+    with_batcher(predictor, act)
+
+
+def test_what_nobody_waits_for_is_not_computed_and_makes_room(predictor):
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        running = batcher.submit(texts_of("good"))
+        await asyncio.sleep(0.05)
+        left = batcher.submit(texts_of(*["bad"] * 8))
+        batcher.drop(left)
+        batcher.drop(left)
+        stayed = batcher.submit(texts_of(*["dull"] * 8))
+        predictor.gate.set()
+        await asyncio.gather(running.answer, stayed.answer)
+        assert "bad" not in [text for call in predictor.calls for text in call]
+
+    with_batcher(predictor, act)
+
+
+def test_a_job_dropped_while_it_is_computed_disturbs_nobody(predictor):
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        left, stays = batcher.submit(texts_of("bad", "bad")), batcher.submit(texts_of("good"))
+        await asyncio.sleep(0.05)
+        batcher.drop(left)
+        predictor.gate.set()
+        assert (await stays.answer).logits.tolist() == [[1, 0, 0]]
+
+    with_batcher(predictor, act)
+
+
+@pytest.mark.parametrize("wrong", ["poison", "numberless"])
+def test_a_text_that_fails_fails_only_its_own_request(predictor, wrong):
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        running = batcher.submit(texts_of("good"))
+        await asyncio.sleep(0.05)
+        jobs = [batcher.submit(texts_of(text)) for text in ("bad", wrong, "dull")]
+        predictor.gate.set()
+        done = await asyncio.gather(running.answer, *(job.answer for job in jobs), return_exceptions=True)
+        assert [type(result).__name__ for result in done] == [
+            "Predictions", "Predictions", "RefusedError", "Predictions",
+        ]  # fmt: skip
+        assert (done[2].status, done[2].kind) == (424, "backend")
+        assert wrong not in str(done[2])
+
+    with_batcher(predictor, act)

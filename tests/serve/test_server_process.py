@@ -1,0 +1,140 @@
+"""A server as a process: what it imports, its signals and exit code, and the verb ``potstill serve``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "pyarrow", "sklearn", "scipy", "matplotlib")
+PROGRAM = """
+import importlib.util, sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("serve_fake", {fake!r})
+fake = importlib.util.module_from_spec(spec)
+sys.modules["serve_fake"] = fake
+spec.loader.exec_module(fake)
+from potstill.serve.bundles import named_folders
+from potstill.serve.server import run_server
+from potstill.serve.settings import Settings
+
+def open_predictor(folder):
+    print("opened", flush=True)
+    return fake.FakePredictor(seconds=0.3)
+
+run_server(named_folders(["words={folder}"]), open_predictor=open_predictor, settings=Settings(), port=0)
+print("ended", *sorted(set({heavy!r}) & set(sys.modules)), flush=True)
+"""
+
+
+class Process:
+    """A server in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        fake = Path(__file__).with_name("fake.py")
+        program = PROGRAM.format(fake=str(fake), folder=folder, heavy=HEAVY)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        (address,) = json.loads(self.process.stderr.readline())["addresses"]
+        self.client = httpx.Client(base_url=f"http://{address}", timeout=20)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, list[str], list[dict[str, Any]]]:
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out.splitlines(), [json.loads(line) for line in err.splitlines()]
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    started = Process(tmp_path)
+    yield started
+    started.client.close()
+    if started.process.poll() is None:
+        started.process.kill()
+        started.process.communicate()
+
+
+def test_a_server_imports_nothing_heavy_and_ends_well(process):
+    assert process.client.post("/predict", json={"inputs": "good"}).status_code == 200
+    process.signal(signal.SIGTERM)
+    code, out, _ = process.end()
+    assert code == 0
+    assert out == ["opened", "ended"], "and nothing of what is heavy"
+
+
+def test_sigterm_answers_what_was_accepted(process):
+    got: list[int] = []
+    asking = threading.Thread(
+        target=lambda: got.append(process.client.post("/predict", json={"inputs": [["good"]] * 3}).status_code)
+    )
+    asking.start()
+    with httpx.Client(base_url=process.client.base_url) as other:
+        while 'te_request_count{method="batch",model="words"} 1.0' not in other.get("/metrics").text:
+            pass
+    process.signal(signal.SIGTERM)
+    code, _, lines = process.end()
+    asking.join(10)
+    assert (code, got) == (0, [200])
+    assert "leaving" in " ".join(line["event"] for line in lines)
+
+
+def test_sighup_opens_the_bundles_anew(process):
+    process.signal(signal.SIGHUP)
+    while 'potstill_reloads_total{model="words",result="opened"} 1.0' not in process.client.get("/metrics").text:
+        pass
+    assert process.client.post("/predict", json={"inputs": "good"}).status_code == 200
+    process.signal(signal.SIGINT)
+    code, out, _ = process.end()
+    assert (code, out) == (0, ["opened", "opened", "ended"])
+
+
+def test_an_address_that_is_taken_is_told_before_anything_opens(fake, served, tmp_path, potstill):
+    (tmp_path / "b").mkdir()
+    called = potstill("serve", tmp_path / "b", "--port", served.port)
+    assert called.code == 2
+    assert "cannot listen there" in called.err
+
+
+def test_the_verb_refuses_what_cannot_be_served(potstill, tmp_path):
+    assert "no such bundle folder" in potstill("serve", tmp_path / "missing", "--port", 0).err
+    short = tmp_path / "keys"
+    short.write_text("short\n")
+    assert "too short" in potstill("serve", tmp_path, "--port", 0, "--api-keys", short).err
+    empty = potstill("serve", tmp_path, "--port", 0)
+    assert empty.code == 2, empty.err
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_is_served_as_it_predicts(classifiers, caches):
+    # oracle: the run's own predictor
+    from potstill.runtime.torch_predictor import TorchPredictor
+
+    command = [sys.executable, "-c", "from potstill.cli.main import main; main()", "serve"]
+    command += [f"student={classifiers['reviews']}", f"tags={classifiers['tags']}", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **caches}) as process:
+        assert process.stderr is not None
+        (address,) = json.loads(process.stderr.readline())["addresses"]
+        texts = ["a good film", "the story was very dull"]
+        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+            for name, run in (("student", "reviews"), ("tags", "tags")):
+                told = client.post("/v1/classify", json={"inputs": texts, "bundle": name}).json()["results"]
+                expected = TorchPredictor.open(classifiers[run]).predict(texts)
+                for result, probabilities in zip(told, expected.probabilities.tolist(), strict=True):
+                    assert list(result["probabilities"].values()) == pytest.approx(probabilities, abs=1e-5)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
