@@ -14,7 +14,7 @@ import pytest
 
 from potstill.cli.printing import print_json, print_rows
 
-VERBS = ("init", "run", "pretrain", "distil", "finetune", "evaluate", "compare", "report", "demo")
+VERBS = ("init", "run", "pretrain", "distil", "finetune", "evaluate", "compare", "report", "demo", "serve")
 HEAVY = (
     "torch",
     "transformers",
@@ -26,6 +26,8 @@ HEAVY = (
     "matplotlib",
     "numpy",
     "pydantic",
+    "fastapi",
+    "uvicorn",
 )
 COMMAND = ("-c", "from potstill.cli.main import main; main()")
 IMPORTED = "import sys; from potstill.cli.main import main; print([m for m in sys.argv[1:] if m in sys.modules])"

@@ -39,6 +39,7 @@ LIGHT = (
     "potstill.report.failures.page",
     "potstill.report.ablation.page",
     "potstill.report.model_card",
+    "potstill.serve.server",
     "potstill.cli.main",
 )
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "base", "manager", "tools"}

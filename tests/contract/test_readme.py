@@ -48,6 +48,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill import decide, estimate, exploration, pipeline
     from potstill.grid import stage as grid_stage
     from potstill.report.failures import stage as failures_stage
+    from potstill.serve import server
 
     def begin(*arguments: object, **named: object) -> Any:
         raise WorkBeginsError
@@ -60,6 +61,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "estimate_stages", begin)
     monkeypatch.setattr(grid_stage, "run_grid", begin)
     monkeypatch.setattr(exploration, "explore", begin)
+    monkeypatch.setattr(server, "run_server", begin)
 
 
 def exit_code_of(command: str) -> int:

@@ -55,7 +55,7 @@ def decisions_of(
 
 @dataclass
 class FakePredictor:
-    """The logit of a label is how often its name stands in what is read of a text, of a regression how often "good" does.
+    """Logits that are counts: of a label how often its name stands in the text, of a regression how often "good" does.
 
     ``calls`` are the texts of each call. Calls wait for ``gate``. A text with "poison" is failed on, "numberless" has
     no finite logit, and a pair is refused where ``takes_pairs`` is False.

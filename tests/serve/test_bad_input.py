@@ -1,4 +1,4 @@
-"""What clients get wrong: each a status and a body of the known form, and a server that goes on. No traceback, no 5xx."""
+"""What clients get wrong: each a status and a body of the known form, no traceback, and a server that goes on."""
 
 from __future__ import annotations
 

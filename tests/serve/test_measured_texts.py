@@ -1,4 +1,4 @@
-"""Tokens counted before the queue, and cutting at the left. Oracle: the fake's tokenizer, one token for each known word."""
+"""Tokens counted before the queue, and cutting at the left. Oracle: the fake's tokenizer, a token for a known word."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ spec = importlib.util.spec_from_file_location("serve_fake", {fake!r})
 fake = importlib.util.module_from_spec(spec)
 sys.modules["serve_fake"] = fake
 spec.loader.exec_module(fake)
-from potstill.serve.bundles import named_folders
 from potstill.serve.server import run_server
 from potstill.serve.settings import Settings
 
@@ -32,7 +31,7 @@ def open_predictor(folder):
     print("opened", flush=True)
     return fake.FakePredictor(seconds=0.3)
 
-run_server(named_folders(["words={folder}"]), open_predictor=open_predictor, settings=Settings(), port=0)
+run_server(["words={folder}"], open_predictor=open_predictor, settings=Settings(), port=0)
 print("ended", *sorted(set({heavy!r}) & set(sys.modules)), flush=True)
 """
 

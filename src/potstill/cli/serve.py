@@ -55,21 +55,20 @@ def serve(
     """
     with needing_the_extra():
         from potstill.serve import server
-        from potstill.serve.bundles import named_folders
-        from potstill.serve.keys import read_keys
         from potstill.serve.settings import Limits, Settings
 
     limits = Limits(max_body, max_texts, max_characters, batch_tokens, max_queue, deadline)
     settings = Settings(
         limits=limits,
-        keys=read_keys(api_keys),
         auto_truncate=auto_truncate,
         tokenisation_threads=max(2, os.cpu_count() or 2),
         drain_s=drain,
         watch=watch,
         cors_origins=tuple(cors_origin or ()),
     )
-    server.run_server(named_folders(bundles), open_predictor=open_predictor, settings=settings, host=host, port=port)
+    server.run_server(
+        bundles, open_predictor=open_predictor, settings=settings, api_keys=api_keys, host=host, port=port
+    )
 
 
 def open_predictor(folder: Path) -> ServedPredictor:

@@ -10,12 +10,15 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import uvicorn
 
 from potstill.errors import UsageError
 from potstill.serve.app import build_app
-from potstill.serve.bundles import Bundles, NamedFolder
+from potstill.serve.bundles import Bundles, named_folders
+from potstill.serve.keys import read_keys
 from potstill.serve.predictor import OpenPredictor
 from potstill.serve.request_log import log_as_json
 from potstill.serve.service import Service
@@ -25,19 +28,21 @@ log = logging.getLogger(__name__)
 
 
 def run_server(
-    folders: Sequence[NamedFolder],
+    bundles: Sequence[str],
     *,
     open_predictor: OpenPredictor,
     settings: Settings,
+    api_keys: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. SIGHUP opens every bundle anew.
+    """Serve ``folder`` or ``name=folder`` until SIGTERM or SIGINT. SIGHUP opens every bundle anew.
 
-    Raises UsageError where the address cannot be had and whatever ``open_predictor`` raises, before anything is served.
+    ``api_keys`` is a file of keys; $POTSTILL_API_KEYS is read without one. Raises UsageError where the address cannot be had and whatever ``open_predictor`` raises, before anything is served.
     """
-    listening = bind(host, port)
-    with listening:
+    folders = named_folders(bundles)
+    settings = replace(settings, keys=read_keys(api_keys))
+    with bind(host, port) as listening:
         log_as_json()
         service = Service(Bundles(folders, open_predictor), settings)
         if host not in LOOPBACK and settings.keys is None:
