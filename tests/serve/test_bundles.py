@@ -169,7 +169,7 @@ def test_no_request_is_lost_while_bundles_are_replaced(fake, shelf, tmp_path):
 
 
 def test_a_change_on_disk_is_noticed_where_it_is_watched_for(fake, shelf, tmp_path):
-    with fake.running({"words": None}, tmp_path, open_predictor=shelf.open, watch=True) as running:
+    with fake.running({"words": None}, tmp_path, open_predictor=shelf.open, watch_every_s=0.1) as running:
         shelf.write(["good", "dull"])
         fake.until(lambda: labels_of(running) == ["dull", "good"])
         (shelf.folder / "bundle.json").write_text('"broken"')

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from potstill.serve.predictor import ServedPredictor
 
 EXTRA = ("fastapi", "uvicorn", "starlette", "prometheus_client")
+LOOK_EVERY_S = 1.0
+"""How often --watch looks at a bundle."""
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +65,7 @@ def serve(
         auto_truncate=auto_truncate,
         tokenisation_threads=max(2, os.cpu_count() or 2),
         drain_s=drain,
-        watch=watch,
+        watch_every_s=LOOK_EVERY_S if watch else None,
         cors_origins=tuple(cors_origin or ()),
     )
     server.run_server(

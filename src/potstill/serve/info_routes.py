@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from potstill.serve.answers import decided_by
 from potstill.serve.bundles import ServedBundle
@@ -18,19 +19,20 @@ from potstill.serve.service import Service
 def info_routes(service: Service) -> APIRouter:
     """The routes of one server."""
     routes = APIRouter()
-    refusals = {status: REFUSALS[status] for status in (401, 404)}
+    keyed: dict[int | str, dict[str, Any]] = {401: REFUSALS[401]}
+    named = {**keyed, 404: REFUSALS[404]}
 
-    @routes.get("/info", tags=["text-embeddings-inference"], responses={401: REFUSALS[401]})
+    @routes.get("/info", tags=["text-embeddings-inference"], responses=keyed)
     async def info() -> Info:
         """The first bundle."""
         return _info(service, service.bundles.named(None))
 
-    @routes.get("/models/{name}/info", tags=["text-embeddings-inference"], responses=refusals)
+    @routes.get("/models/{name}/info", tags=["text-embeddings-inference"], responses=named)
     async def info_of(name: str) -> Info:
         """The bundle that is named."""
         return _info(service, service.bundles.named(name))
 
-    @routes.get("/v1/bundles", tags=["potstill"], responses={401: REFUSALS[401]})
+    @routes.get("/v1/bundles", tags=["potstill"], responses=keyed)
     async def bundles() -> BundleList:
         """Every bundle with its labels, temperature and thresholds, the default first."""
         limits = service.settings.limits
@@ -44,7 +46,7 @@ def info_routes(service: Service) -> APIRouter:
             },
         )
 
-    @routes.get("/health", tags=["text-embeddings-inference"], responses={503: REFUSALS[503]})
+    @routes.get("/health", tags=["text-embeddings-inference"], response_class=Response, responses={503: REFUSALS[503]})
     async def health() -> Response:
         """200 without a body while requests are taken and computed."""
         if service.is_leaving:
@@ -53,7 +55,7 @@ def info_routes(service: Service) -> APIRouter:
             raise RefusedError(503, "unhealthy: nothing computes what is asked", counted_as="unhealthy")
         return Response()
 
-    @routes.get("/metrics", tags=["text-embeddings-inference"], responses={401: REFUSALS[401]})
+    @routes.get("/metrics", tags=["text-embeddings-inference"], response_class=PlainTextResponse, responses=keyed)
     async def metrics() -> Response:
         """Counters and histograms in Prometheus' text format."""
         return Response(service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})

@@ -5,7 +5,6 @@ Read by hand and not by a union of types: pydantic would answer with a complaint
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, LiteralString
 
@@ -159,10 +158,14 @@ def _batch(*kinds: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "minItems": 1, "items": _schema(*kinds), "description": "a batch"}
 
 
-def _field(read: Callable[[Any], Inputs], *kinds: dict[str, Any]) -> Any:
-    return Annotated[Inputs, PlainValidator(read), WithJsonSchema({**_schema(*kinds), "examples": ["a good film"]})]
+def _told(*kinds: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({**_schema(*kinds), "examples": ["a good film"]})
 
 
-TeiInputs = _field(read_tei, _ONE, _texts(1, 2, "one pair"), _batch(_texts(1, 2, "a text or a pair")))
-HuggingFaceInputs = _field(read_hugging_face, _ONE, _MAPPING, _batch(_ONE, _MAPPING))
-OwnInputs = _field(read_own, _ONE, _batch(_ONE, _texts(2, 2, "a pair")))
+TeiInputs = Annotated[
+    Inputs,
+    PlainValidator(read_tei),
+    _told(_ONE, _texts(1, 2, "one pair"), _batch(_texts(1, 2, "a text or a pair"))),
+]
+HuggingFaceInputs = Annotated[Inputs, PlainValidator(read_hugging_face), _told(_ONE, _MAPPING, _batch(_ONE, _MAPPING))]
+OwnInputs = Annotated[Inputs, PlainValidator(read_own), _told(_ONE, _batch(_ONE, _texts(2, 2, "a pair")))]

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from potstill.serve.bundles import DESCRIPTION, Bundles
 
-LOOK_EVERY_S = 1.0
 Stamp = tuple[int, int, int] | None
 log = logging.getLogger(__name__)
 
 
-async def watch(bundles: Bundles, every_s: float = LOOK_EVERY_S) -> None:
+async def watch(bundles: Bundles, every_s: float) -> None:
     """Reload a bundle once its ``bundle.json`` is another file than before and has stayed so for one look more.
 
     A bundle that does not open is tried again when its description changes again. Runs until cancelled.

@@ -38,7 +38,8 @@ def run_server(
 ) -> None:
     """Serve ``folder`` or ``name=folder`` until SIGTERM or SIGINT. SIGHUP opens every bundle anew.
 
-    ``api_keys`` is a file of keys; $POTSTILL_API_KEYS is read without one. Raises UsageError where the address cannot be had and whatever ``open_predictor`` raises, before anything is served.
+    ``api_keys`` is a file of keys; $POTSTILL_API_KEYS is read without one. Raises UsageError where the
+    address cannot be had, and whatever ``open_predictor`` raises, before anything is served.
     """
     folders = named_folders(bundles)
     settings = replace(settings, keys=read_keys(api_keys))

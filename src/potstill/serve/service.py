@@ -31,7 +31,8 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """The time in which requests are answered; at its end those accepted are answered still."""
         self.bundles.start(self.metrics, self.settings.limits)
-        watching = asyncio.create_task(watch(self.bundles)) if self.settings.watch else None
+        every_s = self.settings.watch_every_s
+        watching = None if every_s is None else asyncio.create_task(watch(self.bundles, every_s))
         try:
             yield
         finally:

@@ -33,8 +33,8 @@ class Settings:
     """How a server behaves.
 
     auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: that count tokens
-    beside the event loop. drain_s: how long a shutdown waits for what was accepted. watch: reload a bundle when its
-    ``bundle.json`` changes. cors_origins: other origins whose pages may ask; none when empty.
+    beside the event loop. drain_s: how long a shutdown waits for what was accepted. watch_every_s: seconds
+    between looks at ``bundle.json``, whose change reloads its bundle; None looks never. cors_origins: other origins whose pages may ask; none when empty.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -42,5 +42,5 @@ class Settings:
     auto_truncate: bool = False
     tokenisation_threads: int = 2
     drain_s: int = 30
-    watch: bool = False
+    watch_every_s: float | None = None
     cors_origins: tuple[str, ...] = ()
