@@ -60,6 +60,10 @@ class Metrics:
         """The metrics of one bundle."""
         return BundleMetrics(self, model)
 
+    def count_failure(self, model: str, reason: str) -> None:
+        """A request that was not answered with predictions; ``model`` is empty where it named none."""
+        self.failures.labels(model, reason).inc()
+
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(name, says, ["model", *labels], registry=self.registry)
 
@@ -104,10 +108,6 @@ class BundleMetrics:
         self._metrics.tokenisation.labels(self.model).observe(times.tokenisation_s)
         self._metrics.waiting.labels(self.model).observe(times.queue_s)
         self._metrics.inference.labels(self.model).observe(times.inference_s)
-
-    def count_failure(self, reason: str) -> None:
-        """A request that was not answered with predictions."""
-        self._metrics.failures.labels(self.model, reason).inc()
 
     def count_reload(self, result: str) -> None:
         """An attempt to open the bundle anew: ``opened`` or ``failed``."""

@@ -76,7 +76,7 @@ class RequestLog:
         if told.refused is None and status >= 400:
             told.refused = STATUSES.get(status, "backend")
         if told.refused is not None:
-            self.metrics.of(told.bundle).count_failure(told.refused)
+            self.metrics.count_failure(told.bundle, told.refused)
         if log.isEnabledFor(logging.INFO):
             log.log(_level(status), "request", extra=_line(scope, told, status, request_id, took_s))
 

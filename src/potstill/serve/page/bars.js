@@ -37,7 +37,7 @@ function bars(answer, result, most) {
     list.append(
       make("dt", { class: given ? "given" : undefined, title: label + from }, label),
       make("dd", {}, bar(probability, threshold, given)),
-      make("dd", { class: "number" }, percent(probability)),
+      make("dd", { class: "number" }, percent(probability), make("span", { class: "unseen" }, from)),
     );
   }
   return list;
@@ -63,6 +63,7 @@ export function card(answer, measured) {
   whole.append(make("p", { class: "name" }, answer.bundle), make("p", { class: "given" }, givenWords(answer, result)));
   const n = Object.keys(result.probabilities).length;
   if (n) whole.append(bars(answer, result, SHOWN));
+  if (answer.thresholds) whole.append(make("p", { class: "key" }, "The line in a bar is the threshold from which the label is given."));
   if (n > SHOWN) {
     const more = make("button", { type: "button", class: "more" }, `all ${n} labels`);
     more.addEventListener("click", () => {
