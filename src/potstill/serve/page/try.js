@@ -20,7 +20,7 @@ function verdict(answers, times) {
   const [fast, slow] = [order[0], order[order.length - 1]];
   const ratio = times[slow] / times[fast];
   const spread = `${inMs(times[fast])} against ${inMs(times[slow])}`;
-  if (ratio < 1.05) return X: ${spread}.`;
+  if (ratio < 1.05) return `${same} ${answers.length > 2 ? "All" : "Both"} as fast: ${spread}.`;
   return `${same} ${answers[fast].bundle} was ${ratio.toFixed(1)} times as fast as ${answers[slow].bundle}: ${spread}.`;
 }
 
