@@ -21,7 +21,7 @@ SECRET = "poison diary"
 def lines(request: Any) -> Any:
     """What is logged meanwhile, as JSON."""
     stream = io.StringIO()
-    loggers = [logging.getLogger(name) for name in ("potstill.serve", "uvicorn")]
+    loggers = [logging.getLogger(name) for name in ("potstill.serve", "uvicorn", "asyncio")]
     before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
     log_as_json(stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]

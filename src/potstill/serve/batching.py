@@ -63,6 +63,8 @@ class Job:
         """End without an answer."""
         if not self.answer.done():
             self.answer.set_exception(error)
+            # Looked at here, so that asyncio does not print it where the client has left.
+            self.answer.exception()
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,10 @@ def _described(error: BaseException, trace: TracebackType | None, *, says: bool)
 
 
 def log_as_json(stream: TextIO | None = None) -> None:
-    """Let potstill's server and uvicorn write lines of JSON to ``stream``, standard error when absent."""
+    """Let potstill's server, uvicorn and asyncio write lines of JSON to ``stream``, standard error when absent."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonLines())
-    for name, level in (("potstill.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (("potstill.serve", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
