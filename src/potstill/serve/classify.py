@@ -112,7 +112,9 @@ async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], cam
         error = wanted.exception()
         if error is None:
             return wanted.result()
-        raise error if isinstance(error, RefusedError) else tokenisation_failed(error) from error
+        if isinstance(error, RefusedError):
+            raise error
+        raise tokenisation_failed(error) from error
     wanted.cancel()
     if gone in done:
         raise ClientGoneError

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from potstill.serve.answers import classified, compute_headers, ranked, scores_of
 from potstill.serve.classify import Answer, Asked
+from potstill.serve.measured_texts import Direction
 from potstill.serve.schemas import REFUSALS, Classified, ClassifyRequest, InferenceRequest, PredictRequest, Scores
 from potstill.serve.service import Service
 
@@ -49,7 +50,7 @@ def predict_routes(service: Service) -> APIRouter:
 
 async def _predict(service: Service, name: str | None, body: PredictRequest, request: Request) -> JSONResponse:
     truncate = service.settings.auto_truncate if body.truncate is None else body.truncate
-    direction = "left" if body.truncation_direction in ("left", "Left") else "right"
+    direction: Direction = "left" if body.truncation_direction in ("left", "Left") else "right"
     _, answer = await service.answer(name, Asked(body.inputs.texts, body.inputs.is_batch, truncate, direction), request)
     scores = scores_of(answer.predictions, "none" if body.raw_scores else None)
     content = ranked(answer.predictions.label_names, scores)
