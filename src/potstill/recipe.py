@@ -166,6 +166,11 @@ class DistilSection(TrainingSection):
     teacher_outputs: TeacherOutputsSection | None = Field(
         None, description="Run the teacher once for so many draws of the masks and learn from disk; live when absent."
     )
+    teacher_precision: Literal["auto", "int8"] = Field(
+        "auto",
+        description="Arithmetic of the teacher: that of training, or on a CPU int8 in its layers, taken only if its "
+        "measured agreement with float32 allows.",
+    )
     masking: MaskingSection = MaskingSection()
 
     @model_validator(mode="after")
