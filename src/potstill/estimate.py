@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from potstill.pipeline import Stage, plan
 from potstill.recipe import (
     CorpusSection,
     DistilJob,
@@ -27,6 +26,7 @@ from potstill.recipe import (
 )
 from potstill.records import Text
 from potstill.runs import is_run, read_json
+from potstill.stages import Stage, plan
 
 UTILISATION = 0.4
 """Share of the rate of large matrix products that a training step reaches; 0.35 to 0.6 were measured."""
