@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from potstill.errors import ModelError
+from potstill.models.bilstm import register_bilstm
 
 _SHOWN = 6
 
@@ -38,6 +39,7 @@ def open_checkpoint(auto_class: Any, source: str, **kwargs: Any) -> Opened:
     Only safetensors, never code from the checkpoint. Raises ``ModelError`` when it cannot be opened, and when it holds
     encoder tensors that the model has no place for: a renamed layer must not pass for a missing one.
     """
+    register_bilstm()
     # The library draws what is missing from the global generator; our own draws follow, and the generator is put back.
     with quietly(), torch.random.fork_rng(devices=[]):
         try:

@@ -23,6 +23,7 @@ from transformers import (
 
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
+from potstill.models.bilstm import register_bilstm
 from potstill.models.checkpoints import (
     accepted_by,
     draw_tensors,
@@ -77,6 +78,7 @@ def resolve_model(name: str | Path) -> str:
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model; ``ModelError`` if there is none, an empty one, or only one written in Python."""
     source = resolve_model(name)
+    register_bilstm()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -287,6 +289,7 @@ def _pickle_error(pickles: Sequence[Path]) -> ModelError:
 
 def open_config(source: str) -> Any:
     """The configuration of a model folder or hub name; raises ``ModelError`` where it cannot be opened."""
+    register_bilstm()
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
