@@ -1,7 +1,7 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
-The verbs of the command line are functions here: ``pretrain``, ``distil``, ``finetune``, ``evaluate``, ``compare``,
-``report`` and ``run``. They are loaded when they are first asked for, so importing potstill costs nothing.
+The verbs of the command line are functions here: ``pretrain``, ``distil``, ``finetune``, ``baseline``, ``evaluate``,
+``compare``, ``report`` and ``run``. They are loaded when they are first asked for, so importing potstill costs nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from potstill.api import compare, distil, evaluate, finetune, pretrain, report, run
+    from potstill.api import baseline, compare, distil, evaluate, finetune, pretrain, report, run
 
-__all__ = ["compare", "distil", "evaluate", "finetune", "pretrain", "report", "run"]
+__all__ = ["baseline", "compare", "distil", "evaluate", "finetune", "pretrain", "report", "run"]
 
 
 def __getattr__(name: str) -> Any:

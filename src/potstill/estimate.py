@@ -19,17 +19,25 @@ from potstill.recipe import (
     CorpusSection,
     DistilJob,
     FinetuneJob,
+    FinetuneSection,
     Job,
     PretrainJob,
     Recipe,
     StudentSection,
+    TaskSection,
     TrainingSection,
 )
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe_baselines import BilstmSection
 from potstill.records import Text
 from potstill.runs import is_run, read_json
 
 UTILISATION = 0.4
 """Share of the rate of large matrix products that a training step reaches; 0.35 to 0.6 were measured."""
+LSTM_UTILISATION = 0.15
+"""The same for an LSTM, whose matrices are small and wait for one another."""
+SPARSE_UTILISATION, SOLVER_STEPS = 0.01, 100
+"""The same for products with sparse features, and steps of a logistic regression over them."""
 START_S = 5.0
 """Seconds that every stage spends on loading and writing."""
 SAMPLE = 256
@@ -61,6 +69,32 @@ class Shape:
         return self.layers * (4 * self.width**2 + 2 * self.width * self.inner) + self.width * self.vocabulary
 
 
+@dataclass(frozen=True)
+class LstmShape:
+    """The same for a BiLSTM with attention: layers, width of the embeddings and of each direction, and vocabulary."""
+
+    layers: int
+    width: int
+    hidden: int
+    vocabulary: int
+
+    @property
+    def weights(self) -> float:
+        """Parameters besides the embeddings: of each direction four gates, then attention."""
+        widths = [self.width] + (self.layers - 1) * [2 * self.hidden]
+        return sum(2 * 4 * self.hidden * (width + self.hidden) for width in widths) + (2 * self.hidden) ** 2
+
+    @property
+    def forward_flops(self) -> float:
+        """Floating-point operations per token of one forward pass."""
+        return 2.0 * self.weights
+
+    @property
+    def parameters(self) -> float:
+        """Parameters, embeddings included."""
+        return self.weights + self.width * self.vocabulary
+
+
 def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
     rate = _matrix_rate()
@@ -72,36 +106,69 @@ def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a stage does: rows met in an epoch, tokens trained on over all of them, parameters, and operations in all.
+
+    utilisation: share of the machine's matrix rate that such work reaches.
+    """
+
+    rows: int
+    tokens: float
+    parameters: float
+    flops: float
+    utilisation: float = UTILISATION
+
+
 def _row(recipe: Recipe, stage: Stage, rate: float) -> dict[str, Any]:
-    job = stage.job
+    work = _work(recipe, stage.job)
+    return {
+        "stage": stage.name,
+        "state": _state(stage.job),
+        "rows": work.rows,
+        "tokens": round(work.tokens),
+        "parameters": round(work.parameters),
+        "minutes": round((work.flops / (rate * work.utilisation) + START_S) / 60, 1),
+    }
+
+
+def _work(recipe: Recipe, job: Job) -> _Work:
     teacher = _teacher_shape(recipe)
     if isinstance(job, PretrainJob):
         rows, length = _corpus_size(recipe, job.corpus)
-        trained, flops, shape = (
-            _trained_rows(job.pretrain, rows),
-            _mlm_flops(teacher, job.pretrain.masking.share),
-            teacher,
-        )
-        trained += job.pretrain.head_steps * job.pretrain.batch_size
-    elif isinstance(job, DistilJob):
+        tokens = length * (_trained_rows(job.pretrain, rows) + job.pretrain.head_steps * job.pretrain.batch_size)
+        return _Work(rows, tokens, teacher.parameters, tokens * _mlm_flops(teacher, job.pretrain.masking.share))
+    if isinstance(job, DistilJob):
         rows, length = _corpus_size(recipe, job.corpus)
         shape, share = _student_shape(teacher, job.student), job.distil.masking.share
-        trained = _trained_rows(job.distil, rows)
+        tokens = length * _trained_rows(job.distil, rows)
         flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
-    else:
-        assert isinstance(job, FinetuneJob)
-        shape = teacher if Path(job.out).parent.name == "teacher" else _student_shape(teacher, recipe.student)
-        rows, length, measured = _task_size(recipe, job)
-        trained = _trained_rows(job.finetune, rows) + measured / 3  # a forward pass is a third of a training step
-        flops = 3 * shape.forward_flops
-    return {
-        "stage": stage.name,
-        "state": _state(job),
-        "rows": rows,
-        "tokens": round(trained * length),
-        "parameters": round(shape.parameters),
-        "minutes": round((trained * length * flops / (rate * UTILISATION) + START_S) / 60, 1),
-    }
+        return _Work(rows, tokens, shape.parameters, tokens * flops)
+    if isinstance(job, TfidfJob):
+        return _linear_work(recipe, job)
+    assert isinstance(job, FinetuneJob)
+    rows, length, measured = _task_size(recipe, job.task, job.data_dir, job.finetune)
+    # a forward pass is a third of a training step
+    tokens = length * (_trained_rows(job.finetune, rows) + measured / 3)
+    if isinstance(job, BilstmJob):
+        lstm = _lstm_shape(teacher, job.bilstm)
+        return _Work(rows, tokens, lstm.parameters, tokens * 3 * lstm.forward_flops, LSTM_UTILISATION)
+    shape = teacher if Path(job.out).parent.name == "teacher" else _student_shape(teacher, recipe.student)
+    return _Work(rows, tokens, shape.parameters, tokens * 3 * shape.forward_flops)
+
+
+def _linear_work(recipe: Recipe, job: TfidfJob) -> _Work:
+    """A fit for each penalty, each of some steps over all features of all rows; the features bound the parameters."""
+    from potstill.evaluate.stage import load_task_section
+
+    section = FinetuneSection(max_length=10_000)
+    rows, length, _ = _task_size(recipe, job.task, job.data_dir, section)
+    n_outputs = len(load_task_section(job.task, job.data_dir).task.label_names)
+    per_token = (
+        4 * n_outputs * SOLVER_STEPS * len(job.tfidf.penalties) * (job.tfidf.ngrams[1] - job.tfidf.ngrams[0] + 1)
+    )
+    tokens = rows * length
+    return _Work(rows, tokens, n_outputs * job.tfidf.max_features, tokens * per_token, SPARSE_UTILISATION)
 
 
 def _state(job: Job) -> str:
@@ -164,16 +231,29 @@ def _blocks(model: str, section_json: str, data_dir: Path | None) -> int:
     return round(n_characters * tokens_per_character / section.block_length)
 
 
-def _task_size(recipe: Recipe, job: FinetuneJob) -> tuple[int, float, float]:
+def _lstm_shape(teacher: Shape, section: BilstmSection) -> LstmShape:
+    """The vocabulary of words is bounded by their most; a file of vectors says its width."""
+    from potstill.data.word_vectors import vector_size
+
+    width = section.embedding_size if section.embeddings == "scratch" else teacher.width
+    if section.vectors_file is not None:
+        width = vector_size(Path(section.vectors_file).expanduser())
+    vocabulary = teacher.vocabulary if section.tokens == "teacher" else section.max_words
+    return LstmShape(section.layers, width, section.hidden_size, vocabulary)
+
+
+def _task_size(
+    recipe: Recipe, task: TaskSection, data_dir: Path | None, section: FinetuneSection
+) -> tuple[int, float, float]:
     """Training rows, mean tokens per row after cutting, and rows that are only predicted."""
     from potstill.evaluate.stage import load_task_section
 
-    data = load_task_section(job.task, job.data_dir)
+    data = load_task_section(task, data_dir)
     train, selection = data.split("train"), data.split("selection")
     step = max(1, len(train) // SAMPLE)
     sample = [train.texts[row] for row in range(0, len(train), step)]
-    lengths = _lengths(recipe.teacher.model, sample, job.finetune.max_length)
-    measured = len(selection) * (job.finetune.epochs + 1) + len(data.split(data.task.report_split))
+    lengths = _lengths(recipe.teacher.model, sample, section.max_length)
+    measured = len(selection) * (section.epochs + 1) + len(data.split(data.task.report_split))
     return len(train), sum(lengths) / len(lengths), measured
 
 

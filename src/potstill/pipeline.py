@@ -10,6 +10,7 @@ from typing import Any
 from potstill.errors import OtherRunError
 from potstill.machine import machine, versions
 from potstill.recipe import (
+    ENCODER_BASELINES,
     DistilJob,
     DistilSection,
     FinetuneJob,
@@ -20,6 +21,7 @@ from potstill.recipe import (
     TaskSection,
     TeacherSection,
 )
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob, bilstm_parts
 from potstill.runs import (
     RunFolder,
     fingerprint,
@@ -40,6 +42,8 @@ ARMS: Mapping[str, tuple[str, str]] = {
     "copied": ("copied layers, no distillation", "baseline"),
     "random": ("random weights", "baseline"),
     "mlm_only": ("copied layers, MLM only", "baseline"),
+    "bilstm": ("BiLSTM with attention", "baseline"),
+    "tfidf": ("TF-IDF and a linear model", "baseline"),
 }
 """Folder of each arm → its name in tables, and its role."""
 
@@ -61,6 +65,10 @@ class Stage:
             from potstill.distil import stage as distil_stage
 
             return distil_stage.run(self.job)
+        if isinstance(self.job, TfidfJob | BilstmJob):
+            from potstill.baselines import stage as baselines_stage
+
+            return baselines_stage.run(self.job)
         from potstill.finetune import stage as finetune_stage
 
         assert isinstance(self.job, FinetuneJob)
@@ -73,7 +81,7 @@ def plan(recipe: Recipe) -> list[Stage]:
     if recipe.pretrain is not None:
         stages.append(Stage("pretrain the teacher's head", _pretrain_job(recipe)))
     stages.append(Stage("distil the student", _distil_job(recipe, "student", recipe.student, recipe.distil)))
-    stages += [_baseline(recipe, name) for name in recipe.baselines]
+    stages += [_baseline(recipe, name) for name in _encoder_baselines(recipe)]
     stages += [stage for task in recipe.tasks for stage in _finetunes(recipe, task)]
     return stages
 
@@ -107,6 +115,10 @@ def _distil_job(recipe: Recipe, arm: str, student: StudentSection, distil: Disti
     )
 
 
+def _encoder_baselines(recipe: Recipe) -> list[str]:
+    return [name for name in recipe.baselines if name in ENCODER_BASELINES]
+
+
 def _baseline(recipe: Recipe, name: str) -> Stage:
     """An encoder of the student's shape that went without what the student got."""
     student, distil = recipe.student, recipe.distil
@@ -130,7 +142,18 @@ def arms_of(recipe: Recipe) -> list[str]:
 def _finetunes(recipe: Recipe, task: TaskSection) -> Iterator[Stage]:
     for arm in arms_of(recipe):
         for seed in task.seeds or recipe.seeds:
-            yield Stage(f"{task.name}: {ARMS[arm][0]}, seed {seed}", _finetune_job(recipe, task, arm, seed))
+            yield Stage(f"{task.name}: {ARMS[arm][0]}, seed {seed}", _classifier_job(recipe, task, arm, seed))
+
+
+def _classifier_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> Job:
+    """What makes the classifier of an arm: fine-tuning its encoder, or training on the task alone."""
+    where = {"out": run_path(recipe.folder, task.name, arm, seed), "seed": seed, "data_dir": recipe.data_dir}
+    if arm == "tfidf":
+        metric = recipe.finetune_for(task).metric
+        return TfidfJob(**where, task=_task_alone(task), metric=metric, tfidf=recipe.tfidf)
+    if arm == "bilstm":
+        return BilstmJob(**where, model=recipe.teacher.model, task=_task_alone(task), **bilstm_parts(recipe, task))
+    return _finetune_job(recipe, task, arm, seed)
 
 
 def _finetune_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> FinetuneJob:
@@ -166,8 +189,8 @@ def distil(job: DistilJob) -> RunFolder:
     return _with_card(Stage("distil", job))
 
 
-def finetune(job: FinetuneJob) -> RunFolder:
-    """Fine-tune a classifier, and write its card and its page."""
+def finetune(job: FinetuneJob | TfidfJob) -> RunFolder:
+    """Fine-tune a classifier, or train a baseline on the task alone, and write its card and its page."""
     from potstill.report.stage import write_run_page
 
     run = _with_card(Stage("finetune", job))
@@ -215,37 +238,6 @@ def compare(
     others = [name for name in arms if name != compared.reference]
     told = [verdict(compared, name, n_parameters=sizes, speeds=speeds) for name in others]
     return {**compared.to_dict(), "costs": costs_of(arms, speeds), "verdict": " ".join(told)}
-
-
-def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: median, interval, retention with its interval, p-value and agreement of the primary metric."""
-    rows = []
-    for name, arm in compared["arms"].items():
-        summary, change = arm["metrics"][compared["metric"]], arm["changes"].get(compared["metric"])
-        retained = change["retention"] if change else None
-        rows.append(
-            {
-                "arm": name,
-                "median": summary["median"],
-                "95% interval": _span(summary["interval"]),
-                "seeds": _span({"low": summary["minimum"], "high": summary["maximum"]}),
-                "retention": retained["value"] if retained else None,
-                "its interval": _span(retained) if retained else "–",
-                "p": change["p_value"] if change else None,
-                "agreement": arm["rows"]["agreement"] if arm["rows"] else None,
-            }
-        )
-    return rows
-
-
-def cost_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: parameters, bytes, training time, and speed where it was measured."""
-    return [{"arm": name, **costs} for name, costs in compared["costs"].items()]
-
-
-def _span(interval: Mapping[str, float | None]) -> str:
-    low, high = interval["low"], interval["high"]
-    return "undefined" if low is None or high is None else f"{low:.4f} – {high:.4f}"
 
 
 def report(folder: Path) -> Path:
@@ -303,6 +295,7 @@ def _read_inputs(recipe: Recipe) -> None:
 
     No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
     """
+    from potstill.baselines import stage as baselines_stage
     from potstill.data.corpora import load_corpus
     from potstill.distil import stage as distil_stage
     from potstill.finetune import stage as finetune_stage
@@ -314,6 +307,7 @@ def _read_inputs(recipe: Recipe) -> None:
     texts = text_tokenizer(load_tokenizer(source), teacher)
     for task in recipe.tasks:
         finetune_stage.check(_finetune_job(recipe, task, "teacher", recipe.seeds[0]), teacher, texts)
+        baselines_stage.check([_classifier_job(recipe, task, arm, recipe.seeds[0]) for arm in recipe.baselines])
     distil_stage.check(_distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
     if recipe.pretrain is not None:
         pretrain_stage.check(_pretrain_job(recipe))
@@ -334,7 +328,7 @@ def describe_experiment(recipe: Recipe) -> dict[str, Any]:
     """What the comparison and the report have to know of an experiment, as plain values with relative paths."""
     root = recipe.folder
     encoders = ["teacher"] if recipe.pretrain is not None else []
-    encoders += ["student", *recipe.baselines]
+    encoders += ["student", *_encoder_baselines(recipe)]
     return {
         "name": recipe.name,
         "teacher": recipe.teacher.model,

@@ -9,7 +9,7 @@ import threading
 
 import typer
 
-from potstill.cli import evidence, experiment, train
+from potstill.cli import baselines, evidence, experiment, train
 from potstill.errors import PotstillError, StorageError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, train, evidence):
+for _family in (experiment, train, baselines, evidence):
     _family.register(app)
 
 

@@ -52,7 +52,7 @@ def pretrain(
         data_dir=data_dir,
         set=set_ or (),
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
 def distil(
@@ -84,7 +84,7 @@ def distil(
         data_dir=data_dir,
         set=[*([f"student.layer_choice={layer_choice}"] if layer_choice else []), *(set_ or [])],
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
 def finetune(
@@ -114,7 +114,7 @@ def finetune(
         model,
         task,
         out,
-        file=_files(file),
+        file=files_of(file),
         text_column=text_column,
         label_column=label_column,
         teacher=teacher,
@@ -125,11 +125,11 @@ def finetune(
         data_dir=data_dir,
         set=set_ or (),
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
-def _files(given: list[str] | None) -> str | dict[str, str] | None:
-    """``--file data.csv``, or ``--file train=a.csv --file test=b.csv``."""
+def files_of(given: list[str] | None) -> str | dict[str, str] | None:
+    """What ``--file data.csv`` or ``--file train=a.csv --file test=b.csv`` say; RecipeError for a mixture."""
     if not given:
         return None
     if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
@@ -144,7 +144,8 @@ def _files(given: list[str] | None) -> str | dict[str, str] | None:
     return named
 
 
-def _show(run: Any, *, as_json: bool) -> None:
+def show(run: Any, *, as_json: bool) -> None:
+    """Print what a run reached, and tell what was noted on the way."""
     manifest = run.manifest
     if as_json:
         print_json({"run": str(run.path), "metrics": run.metrics(), "manifest": manifest})

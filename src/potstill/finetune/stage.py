@@ -22,6 +22,7 @@ from potstill.errors import ModelError
 from potstill.evaluate.metrics import compute_metrics, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective, hard_loss
+from potstill.finetune.start import Start, Started
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.heads import split_classifier
 from potstill.models.packed_attention import run_packed
@@ -64,23 +65,26 @@ class _Lesson:
     notes: Sequence[str]
 
 
-def run(job: FinetuneJob) -> RunFolder:
+def run(job: FinetuneJob, start: Start | None = None) -> RunFolder:
     """Fine-tune as ``job`` says and store predictions; finished runs are returned, interrupted ones go on.
 
-    Whatever can be refused is refused before the folder is touched.
+    ``start`` gives the model to begin with; without it that is the checkpoint ``job`` names. Whatever can be refused is
+    refused before the folder is touched.
     """
-    source = resolve_model(job.model)
+    start = start or _Checkpoint(job)
+    inputs = [*start.inputs(), *([model_fingerprint(resolve_model(job.teacher))] if job.teacher else [])]
     data = load_task_section(job.task, job.data_dir)
-    inputs = [model_fingerprint(resolve_model(name)) for name in (job.model, job.teacher) if name]
     work_id = fingerprint("finetune", job.substance(), *inputs, data.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
-    model = _classifier(job, source, data)
-    tokenizer = load_tokenizer(source)
+    started = start.open(data)
+    model, tokenizer = started.model, started.tokenizer
+    _require_positions(job, model)
     tokenizer.model_max_length = job.finetune.max_length
     if job.finetune.packing:
         switch_to_packing(model)
     lesson = _lesson(job, data, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    lesson = dataclasses.replace(lesson, notes=[*started.notes, *lesson.notes])
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
@@ -90,8 +94,22 @@ def run(job: FinetuneJob) -> RunFolder:
         save_model_folder(model, _for_model(tokenizer, model), folder.path, folder.work)
         write_jsonl(folder.path / "history.jsonl", result.history)
         _store_all_predictions(job, folder, model, lesson)
-        folder.finish(parameters=count_parameters(model), **_facts(job, lesson, result))
+        facts = {"parameters": count_parameters(model), **_facts(job, lesson, result), **started.facts}
+        folder.finish(**facts)
     return folder
+
+
+class _Checkpoint:
+    """The start that is a checkpoint: a run, a folder or a name on the hub."""
+
+    def __init__(self, job: FinetuneJob) -> None:
+        self._job, self._source = job, resolve_model(job.model)
+
+    def inputs(self) -> list[str]:
+        return [model_fingerprint(self._source)]
+
+    def open(self, data: TaskData) -> Started:
+        return Started(_classifier(self._job, self._source, data), load_tokenizer(self._source))
 
 
 def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> None:
@@ -134,15 +152,13 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
 
 
 def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedModel:
-    model = load_classifier(
+    return load_classifier(
         source,
         label_names=data.task.label_names,
         problem_type=data.task.problem_type,
         seed=job.seed,
         dropout=job.finetune.dropout,
     )
-    _require_positions(job, model)
-    return model
 
 
 def _require_positions(job: FinetuneJob, model: PreTrainedModel) -> None:

@@ -25,6 +25,11 @@ model = {auto}.from_pretrained("{folder}").eval()
 batch = tokenizer({example}, truncation=True, max_length={max_length}, return_tensors="pt")
 {reading}
 """
+_OWN_SNIPPET = """from potstill.runtime.opening import open_predictor
+
+predictions = open_predictor("{folder}").predict([{example}])
+print(predictions.label_names, predictions.probabilities)  # of a regression, the values themselves
+"""
 _READING: Mapping[ProblemType | None, str] = {
     "single_label_classification": "probabilities = model(**batch).logits.softmax(-1)  # in the order of id2label",
     "multi_label_classification": "probabilities = model(**batch).logits.sigmoid()  # in the order of id2label",
@@ -39,6 +44,7 @@ class ModelCard:
 
     summary: one sentence saying what the model is; making: steps in words, in order; data_notes: what it was trained
     on, with what was dropped; limitations: what is known beyond what the figures here already tell.
+    opened_by: the library that opens the folder. max_length: in tokens, None where texts are never cut.
     language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
@@ -47,7 +53,8 @@ class ModelCard:
     model_name: str
     summary: str
     created: str
-    max_length: int
+    max_length: int | None
+    opened_by: Literal["transformers", "potstill"] = "transformers"
     purpose: Purpose = "text-classification"
     problem_type: ProblemType | None = None
     label_names: Sequence[str] = ()
@@ -107,17 +114,21 @@ def metadata(card: ModelCard) -> dict[str, Any]:
     entries = {
         "license": card.license or "unknown",
         "language": card.language,
-        "library_name": "transformers",
+        "library_name": card.opened_by,
         "pipeline_tag": card.purpose,
         "base_model": card.base_model,
         "datasets": [card.dataset_id] if card.dataset_id else None,
         "metrics": list(_finite(card.metrics)) or None,
-        "tags": list(dict.fromkeys(["potstill", "knowledge-distillation", *card.tags])),
+        "tags": list(dict.fromkeys(["potstill", *_usual_tags(card), *card.tags])),
     }
     described: dict[str, Any] = {name: value for name, value in entries.items() if value is not None}
     if _finite(card.metrics):
         described["model-index"] = [{"name": card.model_name, "results": [_result(card)]}]
     return described
+
+
+def _usual_tags(card: ModelCard) -> list[str]:
+    return ["knowledge-distillation"] if card.opened_by == "transformers" else []
 
 
 def _result(card: ModelCard) -> dict[str, Any]:
@@ -150,6 +161,9 @@ def _given(card: ModelCard) -> str:
 
 
 def _snippet(card: ModelCard) -> str:
+    if card.opened_by == "potstill":
+        pair = '("First text.", "Second text.")' if card.text_pair else '"A text."'
+        return _OWN_SNIPPET.format(folder="path/to/this/folder", example=pair)
     classifier = card.purpose == "text-classification"
     return _SNIPPET.format(
         auto="AutoModelForSequenceClassification" if classifier else "AutoModelForMaskedLM",
