@@ -104,6 +104,15 @@ def test_balanced_weights_are_scikit_learns(texts):
 
 
 @pytest.mark.parametrize("n_present", [2, 3])
+def test_class_weights_of_a_regression_are_left_out_and_that_is_told(texts):
+    targets, label_names, problem_type, _ = labels_of("regression", texts)
+    weighed, plain = (
+        model_of(texts, targets, label_names, problem_type, class_weights=word)[1] for word in ("balanced", "none")
+    )
+    np.testing.assert_array_equal(weighed.coefficients, plain.coefficients)
+    assert (weighed.notes, plain.notes) == (["a regression has no classes to weigh: class_weights is left out"], [])
+
+
 def test_a_label_without_training_rows_is_never_predicted_and_that_is_told(texts, n_present):
     # oracle: the model of the labels that are there
     targets, present, problem_type, _ = labels_of("two labels" if n_present == 2 else "three labels", texts)

@@ -66,7 +66,10 @@ def fit_linear(
     one that every row carries always is; both are told, as is a solver that needed more than ``max_iterations``.
     """
     if problem_type == "regression":
-        return _as_fit(Ridge(alpha=penalty, max_iter=max_iterations), features, targets.astype(np.float64), penalty)
+        ridge = Ridge(alpha=penalty, max_iter=max_iterations)
+        fitted = _as_fit(ridge, features, targets.astype(np.float64), penalty)
+        unused = ["a regression has no classes to weigh: class_weights is left out"] if class_weights != "none" else []
+        return Fit(fitted.coefficients, fitted.intercepts, [*fitted.notes, *unused])
     weights = "balanced" if class_weights == "balanced" else None
     logistic = LogisticRegression(C=1 / penalty, max_iter=max_iterations, class_weight=weights)
     if problem_type == "multi_label_classification":
