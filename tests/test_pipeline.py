@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sklearn.metrics import accuracy_score
 
-from potstill import pipeline
+from potstill.cli.printing import comparison_rows
 from potstill.distil import stage as distil_stage
 from potstill.evaluate.stage import store_predictions
 from potstill.finetune import stage as finetune_stage
@@ -115,7 +115,7 @@ def test_predictions_that_were_stored_again_are_compared_again(run_copy):
 def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
     folder = experiment.folder / "tasks" / "pairs"
     compared = json.loads((folder / "comparison.json").read_text())
-    rows = pipeline.comparison_rows(compared)
+    rows = comparison_rows(compared)
     assert [row["arm"] for row in rows] == ["teacher", "student", "student-second", "copied", "random"]
     scores = {}
     for row in rows:

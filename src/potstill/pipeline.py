@@ -9,9 +9,10 @@ from typing import Any
 from potstill.decide import decide_runs
 from potstill.errors import OtherRunError
 from potstill.machine import machine, versions
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
+from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, PretrainJob, Recipe
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.runs import RunFolder, fingerprint, read_json, require_unused, set_aside, write_json, write_text
-from potstill.stages import Stage, describe_experiment, distil_job, finetune_job, plan, pretrain_job
+from potstill.stages import Stage, classifier_job, describe_experiment, distil_job, plan, pretrain_job
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -27,8 +28,8 @@ def distil(job: DistilJob) -> RunFolder:
     return _with_card(Stage("distil", job))
 
 
-def finetune(job: FinetuneJob) -> RunFolder:
-    """Fine-tune a classifier, and write its card and its page."""
+def finetune(job: FinetuneJob | TfidfJob) -> RunFolder:
+    """Fine-tune a classifier, or train a baseline on the task alone, and write its card and its page."""
     from potstill.report.stage import write_run_page
 
     run = _with_card(Stage("finetune", job))
@@ -78,37 +79,6 @@ def compare(
     return {**compared.to_dict(), "costs": costs_of(arms, speeds), "verdict": " ".join(told)}
 
 
-def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: median, interval, retention with its interval, p-value and agreement of the primary metric."""
-    rows = []
-    for name, arm in compared["arms"].items():
-        summary, change = arm["metrics"][compared["metric"]], arm["changes"].get(compared["metric"])
-        retained = change["retention"] if change else None
-        rows.append(
-            {
-                "arm": name,
-                "median": summary["median"],
-                "95% interval": _span(summary["interval"]),
-                "seeds": _span({"low": summary["minimum"], "high": summary["maximum"]}),
-                "retention": retained["value"] if retained else None,
-                "its interval": _span(retained) if retained else "–",
-                "p": change["p_value"] if change else None,
-                "agreement": arm["rows"]["agreement"] if arm["rows"] else None,
-            }
-        )
-    return rows
-
-
-def cost_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: parameters, bytes, training time, and speed where it was measured."""
-    return [{"arm": name, **costs} for name, costs in compared["costs"].items()]
-
-
-def _span(interval: Mapping[str, float | None]) -> str:
-    low, high = interval["low"], interval["high"]
-    return "undefined" if low is None or high is None else f"{low:.4f} – {high:.4f}"
-
-
 def report(folder: Path) -> Path:
     """Write page and cards again, of an experiment or of one classifier's run; returns the page's path."""
     from potstill.report.stage import write_card, write_cards, write_experiment_page, write_run_page
@@ -147,7 +117,8 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
         run_stage(stage, tell)
-    decide_runs([stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob)], recipe.decisions, tell)
+    classifiers = [stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob | TfidfJob)]
+    decide_runs(classifiers, recipe.decisions, tell)
     return finish_experiment(recipe.folder, recipe, tell)
 
 
@@ -166,6 +137,7 @@ def _read_inputs(recipe: Recipe) -> None:
 
     No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
     """
+    from potstill.baselines import stage as baselines_stage
     from potstill.data.corpora import load_corpus
     from potstill.distil import stage as distil_stage
     from potstill.finetune import stage as finetune_stage
@@ -176,7 +148,12 @@ def _read_inputs(recipe: Recipe) -> None:
     teacher = untrained_masked_lm(source)
     texts = text_tokenizer(load_tokenizer(source), teacher)
     for task in recipe.tasks:
-        finetune_stage.check(finetune_job(recipe, task, "teacher", recipe.seeds[0]), teacher, texts)
+        for arm in ("teacher", *(name for name in recipe.baselines if name not in ENCODER_BASELINES)):
+            job = classifier_job(recipe, task, arm, recipe.seeds[0])
+            if isinstance(job, BilstmJob | TfidfJob):
+                baselines_stage.check(job, texts)
+            else:
+                finetune_stage.check(job, teacher, texts)
     distil_stage.check(distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
     if recipe.pretrain is not None:
         pretrain_stage.check(pretrain_job(recipe))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.recipe import (
+    ENCODER_BASELINES,
     DistilJob,
     DistilSection,
     FinetuneJob,
@@ -18,6 +19,7 @@ from potstill.recipe import (
     TaskSection,
     TeacherSection,
 )
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob, bilstm_parts, tfidf_parts
 from potstill.runs import RunFolder
 
 ARMS: Mapping[str, tuple[str, str]] = {
@@ -27,6 +29,8 @@ ARMS: Mapping[str, tuple[str, str]] = {
     "copied": ("copied layers, no distillation", "baseline"),
     "random": ("random weights", "baseline"),
     "mlm_only": ("copied layers, MLM only", "baseline"),
+    "bilstm": ("BiLSTM with attention", "baseline"),
+    "tfidf": ("TF-IDF and a linear model", "baseline"),
 }
 """Folder of each arm → its name in tables, and its role."""
 
@@ -48,6 +52,10 @@ class Stage:
             from potstill.distil import stage as distil_stage
 
             return distil_stage.run(self.job)
+        if isinstance(self.job, TfidfJob | BilstmJob):
+            from potstill.baselines import stage as baselines_stage
+
+            return baselines_stage.run(self.job)
         from potstill.finetune import stage as finetune_stage
 
         assert isinstance(self.job, FinetuneJob)
@@ -60,7 +68,7 @@ def plan(recipe: Recipe) -> list[Stage]:
     if recipe.pretrain is not None:
         stages.append(Stage("pretrain the teacher's head", pretrain_job(recipe)))
     stages.append(Stage("distil the student", distil_job(recipe, "student", recipe.student, recipe.distil)))
-    stages += [_baseline(recipe, name) for name in recipe.baselines]
+    stages += [_baseline(recipe, name) for name in _encoder_baselines(recipe)]
     stages += [stage for task in recipe.tasks for stage in _finetunes(recipe, task)]
     return stages
 
@@ -96,6 +104,10 @@ def distil_job(recipe: Recipe, arm: str, student: StudentSection, distil: Distil
     )
 
 
+def _encoder_baselines(recipe: Recipe) -> list[str]:
+    return [name for name in recipe.baselines if name in ENCODER_BASELINES]
+
+
 def _baseline(recipe: Recipe, name: str) -> Stage:
     """An encoder of the student's shape that went without what the student got."""
     student, distil = recipe.student, recipe.distil
@@ -119,18 +131,25 @@ def arms_of(recipe: Recipe) -> list[str]:
 def _finetunes(recipe: Recipe, task: TaskSection) -> Iterator[Stage]:
     for arm in arms_of(recipe):
         for seed in task.seeds or recipe.seeds:
-            yield Stage(f"{task.name}: {ARMS[arm][0]}, seed {seed}", finetune_job(recipe, task, arm, seed))
+            yield Stage(f"{task.name}: {ARMS[arm][0]}, seed {seed}", classifier_job(recipe, task, arm, seed))
 
 
-def finetune_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> FinetuneJob:
-    """What makes the classifier of an arm."""
+def classifier_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> FinetuneJob | TfidfJob:
+    """What makes the classifier of an arm: fine-tuning its encoder, or training on the task alone."""
+    where: dict[str, Any] = {
+        "out": run_path(recipe.folder, task.name, arm, seed),
+        "seed": seed,
+        "data_dir": recipe.data_dir,
+        "task": _task_alone(task),
+    }
+    if arm == "tfidf":
+        return TfidfJob(**where, **tfidf_parts(recipe, task))
+    if arm == "bilstm":
+        return BilstmJob(**where, model=_teacher_model(recipe), **bilstm_parts(recipe, task))
     encoder = {"teacher": _teacher_model(recipe), "student-second": str(recipe.folder / "encoders" / "student")}
     return FinetuneJob(
-        out=run_path(recipe.folder, task.name, arm, seed),
-        seed=seed,
-        data_dir=recipe.data_dir,
+        **where,
         model=encoder.get(arm, str(recipe.folder / "encoders" / arm)),
-        task=_task_alone(task),
         teacher=str(run_path(recipe.folder, task.name, "teacher", seed)) if arm == "student-second" else None,
         finetune=recipe.finetune_for(task),
     )
@@ -150,7 +169,7 @@ def describe_experiment(recipe: Recipe) -> dict[str, Any]:
     """What the comparison and the report have to know of an experiment, as plain values with relative paths."""
     root = recipe.folder
     encoders = ["teacher"] if recipe.pretrain is not None else []
-    encoders += ["student", *recipe.baselines]
+    encoders += ["student", *_encoder_baselines(recipe)]
     return {
         "name": recipe.name,
         "teacher": recipe.teacher.model,

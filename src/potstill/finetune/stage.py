@@ -22,17 +22,17 @@ from potstill.finetune.epochs import choice, epoch_rows, write_epochs
 from potstill.finetune.hard_loss import HardLoss
 from potstill.finetune.lesson import Lesson, store_all_predictions, validation, with_stored_outputs
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective
-from potstill.models.folders import count_parameters, save_model_folder
+from potstill.finetune.start import Checkpoint, Start, Started
+from potstill.models.folders import count_parameters, opens_with, save_model_folder
 from potstill.models.heads import split_classifier
 from potstill.models.long_texts import keep_windows
 from potstill.models.own_head import with_own_head
 from potstill.models.packed_attention import run_packed
-from potstill.models.pooled_classifier import HeadShape, PooledForSequenceClassification
+from potstill.models.pooled_classifier import HeadShape
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
     classifier_config,
-    load_classifier,
     load_tokenizer,
     longest_input,
     open_classifier,
@@ -48,23 +48,26 @@ from potstill.training.settings import TrainingSettings, training_device
 from potstill.training.trainer import fit
 
 
-def run(job: FinetuneJob) -> RunFolder:
+def run(job: FinetuneJob, start: Start | None = None) -> RunFolder:
     """Fine-tune as ``job`` says and store predictions; finished runs are returned, interrupted ones go on.
 
-    Whatever can be refused is refused before the folder is touched.
+    ``start`` gives the model to begin with; without it that is the checkpoint ``job`` names. Whatever can be refused is
+    refused before the folder is touched.
     """
-    source = resolve_model(job.model)
+    start = start or Checkpoint(job.model, job.seed, job.finetune.dropout, _head(job))
+    inputs = [*start.inputs(), *([model_fingerprint(resolve_model(job.teacher))] if job.teacher else [])]
     data = load_task_section(job.task, job.data_dir)
-    inputs = [model_fingerprint(resolve_model(name)) for name in (job.model, job.teacher) if name]
     work_id = fingerprint("finetune", job.substance(), *inputs, data.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
-    model = _classifier(job, source, data)
-    tokenizer = load_tokenizer(source)
+    started = start.open(data)
+    model, tokenizer = started.model, started.tokenizer
+    keep_windows(model, _windows(job))
+    _require_positions(job, model)
     tokenizer.model_max_length = job.finetune.max_length
     if job.finetune.packing:
         switch_to_packing(model)
-    lesson = _lesson(job, data, model, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    lesson = _lesson(job, data, started, _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
@@ -74,7 +77,7 @@ def run(job: FinetuneJob) -> RunFolder:
         stored = _store_models(folder, model, _for_model(tokenizer, model))
         write_jsonl(folder.path / "history.jsonl", result.history)
         store_all_predictions(folder.path, model, lesson)
-        folder.finish(**stored, **_facts(job, lesson, result), **_epochs(job, lesson, result))
+        folder.finish(**stored, **_facts(job, started, lesson, result), **_epochs(job, lesson, result))
     return folder
 
 
@@ -83,14 +86,20 @@ def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> N
 
     ``teacher`` is of the family, length and vocabulary of every arm, whatever its weights; ``texts`` is its tokenizer.
     """
-    data = load_task_section(job.task, job.data_dir)
-    _settings(job, data)
-    _hard_loss(job, data)
+    data = check_task(job, texts)
     _unfreezing(job).starts(teacher.config.num_hidden_layers, n_steps=1)
     dropout = job.finetune.dropout if _head(job) is None else None
     classifier_config(teacher.config, data.task.label_names, data.task.problem_type, dropout)
     _require_positions(job, teacher)
+
+
+def check_task(job: FinetuneJob, texts: TextTokenizer) -> TaskData:
+    """Raise what task and settings tell of any model; ``texts`` puts as much around a text as the model's tokenizer."""
+    data = load_task_section(job.task, job.data_dir)
+    _settings(job, data)
+    _hard_loss(job, data)
     _read_one_text(job, data, texts)
+    return data
 
 
 def _read_one_text(job: FinetuneJob, data: TaskData, texts: TextTokenizer) -> None:
@@ -107,16 +116,16 @@ def _store_models(folder: RunFolder, model: PreTrainedModel, tokenizer: PreTrain
     save_model_folder(stored, tokenizer, folder.path, folder.work)
     return {
         "parameters": count_parameters(stored),
-        "opens_with": "potstill" if isinstance(stored, PooledForSequenceClassification) else "transformers",
+        "opens_with": opens_with(stored),
         "kept_epochs": write_epochs(folder.work / "finetune", model, tokenizer, folder.path, folder.work),
     }
 
 
-def _facts(job: FinetuneJob, lesson: Lesson, result: FitResult) -> dict[str, Any]:
+def _facts(job: FinetuneJob, started: Started, lesson: Lesson, result: FitResult) -> dict[str, Any]:
     """What the manifest tells of a finished run."""
     data = lesson.data
     return {
-        "base_model": job.model,
+        "base_model": started.base_model,
         "teacher": job.teacher,
         "task": job.task.model_dump(mode="json"),
         "seed": job.seed,
@@ -154,20 +163,6 @@ def _epochs(job: FinetuneJob, lesson: Lesson, result: FitResult) -> dict[str, An
     }
 
 
-def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedModel:
-    model = load_classifier(
-        source,
-        label_names=data.task.label_names,
-        problem_type=data.task.problem_type,
-        seed=job.seed,
-        dropout=job.finetune.dropout,
-        head=_head(job),
-    )
-    keep_windows(model, _windows(job))
-    _require_positions(job, model)
-    return model
-
-
 def _head(job: FinetuneJob) -> HeadShape | None:
     """The head of ours that was asked for, None for the model's own."""
     section = job.finetune.head
@@ -202,10 +197,9 @@ def switch_to_packing(model: PreTrainedModel) -> None:
     run_packed(model)
 
 
-def _lesson(
-    job: FinetuneJob, data: TaskData, model: PreTrainedModel, texts: TextTokenizer, teacher: PreTrainedModel | None
-) -> Lesson:
+def _lesson(job: FinetuneJob, data: TaskData, started: Started, teacher: PreTrainedModel | None) -> Lesson:
     section, settings, windows = job.finetune, _settings(job, data), _windows(job)
+    model, texts = started.model, text_tokenizer(started.tokenizer, started.model)
     objective = _objective(job, data, teacher)
     key = f"train of {data.fingerprint}"
     rows = training_rows(data.splits["train"], texts, section.max_length, windows, key=key)
@@ -233,7 +227,7 @@ def _lesson(
         windows=windows,
         evaluate_batch_size=section.evaluate_batch_size,
         cut=rows.told,
-        notes=[f"train: {note}" for note in rows.kept],
+        notes=[*started.notes, *(f"train: {note}" for note in rows.kept)],
     )
 
 
