@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from potstill import decide, pipeline
+from potstill.errors import RecipeError
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
 from potstill.runs import RunFolder
@@ -116,6 +118,43 @@ def finetune(
         "finetune.learning_rate": learning_rate,
     }
     return pipeline.finetune(build(FinetuneJob, apply_overrides(_nested(fields), set), where="finetune"))
+
+
+def baseline(
+    kind: Literal["bilstm", "tfidf"],
+    task: str,
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    file: Files = None,
+    text_column: Columns = None,
+    label_column: Columns = None,
+    teacher: str | Path | None = None,
+    seed: int = 1,
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> RunFolder:
+    """Train a model that is no transformer on a task alone: a BiLSTM with attention, or TF-IDF under a linear model.
+
+    ``model`` gives a BiLSTM its tokens or embeddings where ``set`` says ``"bilstm.tokens=teacher"`` or
+    ``"bilstm.embeddings=teacher"``, and ``teacher`` is a run on the same task whose outputs it learns as well; the
+    linear model has neither. Task, files and columns are as in ``finetune``, resuming and errors as in ``pretrain``.
+    """
+    jobs: dict[str, type[BilstmJob | TfidfJob]] = {"bilstm": BilstmJob, "tfidf": TfidfJob}
+    if kind not in jobs:
+        raise RecipeError("there is no such baseline", found=kind, allowed=tuple(jobs))
+    fields = {
+        "out": out,
+        "seed": seed,
+        "data_dir": data_dir,
+        "model": None if model is None else str(model),
+        "teacher": None if teacher is None else str(teacher),
+        "task.name": task,
+        "task.files": _file_names(file),
+        "task.text_columns": _listed(text_column),
+        "task.label_columns": _listed(label_column),
+    }
+    return pipeline.finetune(build(jobs[kind], apply_overrides(_nested(fields), set), where=f"baseline {kind}"))
 
 
 def evaluate(

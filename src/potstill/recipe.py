@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from potstill.recipe_baselines import BilstmArmSection, TfidfSection
 from potstill.recipe_classifier import ClassifierSection
 from potstill.recipe_decisions import DecisionsSection
 from potstill.sections import Section, build
@@ -323,7 +324,9 @@ class FinetuneJob(Job):
         return values
 
 
-Baseline = Literal["copied", "random", "mlm_only"]
+ENCODER_BASELINES = ("copied", "random", "mlm_only")
+"""Baselines that are encoders of the student's shape; the others are trained on each task alone."""
+Baseline = Literal["copied", "random", "mlm_only", "bilstm", "tfidf"]
 
 
 class Recipe(Section):
@@ -344,8 +347,11 @@ class Recipe(Section):
     second_distillation: bool = Field(False, description="Add an arm that also learns from the fine-tuned teacher.")
     baselines: tuple[Baseline, ...] = Field(
         ("copied", "random"),
-        description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone.",
+        description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone. Arms "
+        "that are no transformers: a BiLSTM, and TF-IDF under a linear model.",
     )
+    bilstm: BilstmArmSection = BilstmArmSection()
+    tfidf: TfidfSection = TfidfSection()
     tasks: tuple[TaskSection, ...] = Field(min_length=1, description="Tasks to fine-tune and measure on.")
     decisions: DecisionsSection | None = Field(
         None, description="Temperature and thresholds of classifiers, each fitted on its selection split; or none."
@@ -364,7 +370,7 @@ class Recipe(Section):
             section = self.finetune_for(task)
             if section.freeze_layers > self.student.layers:
                 raise ValueError(f"freeze_layers is {section.freeze_layers}, and the student has {self.student.layers}")
-        copies = [name for name in self.baselines if name != "random"]
+        copies = [name for name in self.baselines if name in ("copied", "mlm_only")]
         if self.student.initialise == "random" and copies:
             raise ValueError(f"a student with random weights has no baselines of copied layers ({', '.join(copies)})")
         return self
