@@ -127,6 +127,22 @@ def test_long_texts_are_cut_and_told(potstill, classifiers, tmp_path):
     assert "24 tokens in the middle stand together as one" in page
 
 
+def test_a_head_of_ours_over_windows_is_looked_into_and_says_what_is_pooled(
+    potstill, small, encoders, task_flags, tmp_path
+):
+    more = ("finetune.head={kind: hidden, pooling: mean}", "finetune.long_texts=mean", "finetune.window_overlap=4")
+    flags = ("--model", encoders["student"], *task_flags["reviews"], "--out", tmp_path / "run")
+    made = potstill("finetune", *flags, *small("finetune", "finetune.max_length=12", *more))
+    assert made.code == 0, made.err
+    called = potstill("attend", tmp_path / "run", "--sample", 5, "--split", "train", "--out", tmp_path / "a", "--json")
+    assert called.code == 0, called.err
+    numbers = json.loads(called.out)
+    assert any("pooled over several windows" in note for note in numbers["notes"])
+    assert max(len(text["tokens"]) for text in numbers["texts"]) == 12
+    assert np.min(numbers["distance"]["by_head"]) > 0
+    assert all(text["attribution"]["complete"] for text in numbers["texts"] if has_captum())
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

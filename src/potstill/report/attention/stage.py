@@ -180,8 +180,13 @@ def _open_models(request: AttentionRequest, run: RunFolder) -> tuple[ObservedMod
             do="name another encoder with --before, or look at the run --alone",
         ) from error
     _require_head(request, *models.shape)
-    own = {"after": run.path.resolve().name}
-    return models, own if source is None else {"before": Path(source).name, **own}
+    own = {"after": _name_of(run.path)}
+    return models, own if source is None else {"before": _name_of(Path(source)), **own}
+
+
+def _name_of(path: Path) -> str:
+    """What a model is called; a run of one seed after its arm too."""
+    return "/".join(path.parts[-2:]) if path.name.startswith("seed-") else path.name
 
 
 def _require_head(request: AttentionRequest, n_layers: int, n_heads: int) -> None:
@@ -203,6 +208,7 @@ def _command(request: AttentionRequest) -> str:
     given = {"before": request.before and _public(Path(request.before)), "task": request.task, "split": request.split}
     if request.draws:
         given |= {"sample": request.sample or SAMPLE, "seed": request.seed}
+        given |= {} if request.texts else {"show": request.show}
     given |= {"layer": request.layer, "head": request.head, "window": request.window, "tokens": request.tokens}
     words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     return shlex.join(words)
@@ -258,7 +264,7 @@ def _facts(texts: _Texts, predictor: TorchPredictor) -> list[dict[str, Any]]:
     predictions, facts = predictor.predict(texts.shown), []
     for row, (text, truth) in enumerate(zip(texts.shown, texts.truths, strict=True)):
         target = int(predictions.logits[row].argmax())
-        values = predictions.problem_type == "regression"
+        has_probability = predictions.problem_type != "regression"
         facts.append(
             {
                 "text": text,
@@ -266,7 +272,7 @@ def _facts(texts: _Texts, predictor: TorchPredictor) -> list[dict[str, Any]]:
                 "predicted": _named(predictions.predicted[row], predictions.label_names, predictions.problem_type),
                 "target": target,
                 "likeliest": predictions.label_names[target],
-                "probability": None if values else float(predictions.probabilities[row, target]),
+                "probability": float(predictions.probabilities[row, target]) if has_probability else None,
                 "n_tokens": int(predictions.n_tokens[row]),
                 "truncated": bool(predictions.n_tokens[row] > predictor.max_length),
             }

@@ -100,6 +100,7 @@
   };
   const readout = (map, row) => {
     const { seen, left } = map;
+    if (!seen.length) return "No token is left.";
     const ranked = seen.map((place, j) => [place, row[j]]).sort((a, b) => b[1] - a[1]).slice(0, 5);
     const most = ranked.map(([place, share]) => `${quoted(place)} ${percent(share)}`).join(", ");
     const i = seen.indexOf(state.token);
