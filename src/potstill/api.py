@@ -13,6 +13,7 @@ from potstill import decide, pipeline
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
 from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
+from potstill.records import Text
 from potstill.runs import RunFolder
 from potstill.sections import build
 
@@ -184,6 +185,51 @@ def failures(
     from potstill.report.failures.stage import write_failures
 
     return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
+
+
+def attend(
+    run: str | Path,
+    out: str | Path,
+    *,
+    text: str | Sequence[Text] = (),
+    before: str | Path | None = None,
+    alone: bool = False,
+    task: str | None = None,
+    split: str | None = None,
+    sample: int | None = None,
+    seed: int = 1,
+    window: int = 2,
+    show: int = 5,
+    tokens: int = 64,
+    layer: int | None = None,
+    head: int | None = None,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Look at what a fine-tuned run attends to, beside the encoder ``before``; write page and figures into ``out``.
+
+    ``text`` holds texts (or pairs of texts) to show, which are measured too unless ``sample`` asks for texts of a task;
+    without them 500 texts of the run's task are measured and some shown. Returns what ``attention.json`` holds.
+    """
+    from potstill.report.attention import stage
+
+    request = stage.AttentionRequest(
+        run=Path(run),
+        out=Path(out),
+        before=None if before is None else str(before),
+        alone=alone,
+        texts=(text,) if isinstance(text, str) else tuple(text),
+        task=task,
+        split=split,
+        sample=sample,
+        seed=seed,
+        window=window,
+        show=show,
+        tokens=tokens,
+        layer=layer,
+        head=head,
+        data_dir=_path(data_dir),
+    )
+    return stage.attend(request)
 
 
 def report(folder: str | Path) -> Path:
