@@ -192,13 +192,14 @@ def attend(
     out: str | Path,
     *,
     text: str | Sequence[Text] = (),
+    second: str | Sequence[str] = (),
     before: str | Path | None = None,
     alone: bool = False,
     task: str | None = None,
     split: str | None = None,
     sample: int | None = None,
     seed: int = 1,
-    window: int = 2,
+    reach: int = 2,
     show: int = 5,
     tokens: int = 64,
     layer: int | None = None,
@@ -207,22 +208,24 @@ def attend(
 ) -> dict[str, Any]:
     """Look at what a fine-tuned run attends to, beside the encoder ``before``; write page and figures into ``out``.
 
-    ``text`` holds texts (or pairs of texts) to show, which are measured too unless ``sample`` asks for texts of a task;
-    without them 500 texts of the run's task are measured and some shown. Returns what ``attention.json`` holds.
+    ``text`` holds texts to show, ``second`` the second text of each where the model reads pairs; they are measured too
+    unless ``sample`` asks for texts of a task. Without them 500 texts of the run's task are measured and some shown.
+    ``before`` None is the encoder that the run was fine-tuned from. Returns what ``attention.json`` holds.
     """
     from potstill.report.attention import stage
+    from potstill.report.attention.request import AttentionRequest, pair_up
 
-    request = stage.AttentionRequest(
+    request = AttentionRequest(
         run=Path(run),
         out=Path(out),
         before=None if before is None else str(before),
         alone=alone,
-        texts=(text,) if isinstance(text, str) else tuple(text),
+        texts=pair_up(_several(text), _several(second)),
         task=task,
         split=split,
         sample=sample,
         seed=seed,
-        window=window,
+        reach=reach,
         show=show,
         tokens=tokens,
         layer=layer,
@@ -321,6 +324,10 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = value
     return nested
+
+
+def _several(texts: str | Sequence[Any]) -> Sequence[Any]:
+    return (texts,) if isinstance(texts, str) else texts
 
 
 def _listed(columns: Columns) -> list[str] | None:

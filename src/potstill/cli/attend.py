@@ -17,9 +17,10 @@ def register(app: typer.Typer) -> None:
 
 
 def attend(
-    run: Annotated[Path, typer.Argument(help="A fine-tuned run.")],
+    run: Annotated[Path, typer.Argument(help="A fine-tuned run, or another classifier's folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for attention.html and attention.json.")],
     text: Annotated[list[str] | None, typer.Option(help="A text to look at; may be repeated.")] = None,
+    second: Annotated[list[str] | None, typer.Option(help="Second text of a pair, one for each --text.")] = None,
     before: Annotated[
         str | None, typer.Option(help="Encoder beside the run; the one it was fine-tuned from when absent.")
     ] = None,
@@ -32,7 +33,7 @@ def attend(
         int | None, typer.Option(min=1, help="Texts to measure; 500 when absent, with --text the texts given.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which texts are drawn.")] = 1,
-    window: Annotated[int, typer.Option(min=0, help="A token is local to those at most so many tokens away.")] = 2,
+    reach: Annotated[int, typer.Option(min=0, help="A token is local to those at most so many tokens away.")] = 2,
     show: Annotated[int, typer.Option(min=1, help="Texts of the sample to show.")] = 5,
     tokens: Annotated[int, typer.Option(min=16, help="Tokens to show of each text; the middle is put together.")] = 64,
     layer: Annotated[int | None, typer.Option(min=0, help="Layer that the page opens with.")] = None,
@@ -47,13 +48,14 @@ def attend(
         run,
         out,
         text=text or (),
+        second=second or (),
         before=before,
         alone=alone,
         task=task,
         split=split,
         sample=sample,
         seed=seed,
-        window=window,
+        reach=reach,
         show=show,
         tokens=tokens,
         layer=layer,

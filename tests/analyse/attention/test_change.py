@@ -33,7 +33,7 @@ def sample_of(n_texts=60, moved=0.0, seed=0, paired=True):
 
 def test_means_count_every_token_once():
     sample = sample_of()
-    change = summarise(sample, window=2, seed=1)
+    change = summarise(sample, reach=2, seed=1)
     sums = sample.sums["after"]["local"]
     by_head = sums.sum(axis=0) / sample.n_rows.sum()
     np.testing.assert_allclose(change.means["after"]["local"].by_head, by_head)
@@ -44,7 +44,7 @@ def test_means_count_every_token_once():
 
 
 def test_the_change_is_after_less_before_and_paired():
-    change = summarise(sample_of(moved=0.02), window=2, seed=1)
+    change = summarise(sample_of(moved=0.02), reach=2, seed=1)
     moved = change.changes["content"].overall
     before, after = (change.means[model]["content"].overall for model in ("before", "after"))
     assert moved.value == pytest.approx(after.value - before.value)
@@ -54,7 +54,7 @@ def test_the_change_is_after_less_before_and_paired():
 
 def test_the_interval_is_near_that_of_scipys_bootstrap():
     sample = sample_of(n_texts=80)
-    ours = summarise(sample, window=2, seed=1, n_resamples=4000).means["after"]["special"].overall
+    ours = summarise(sample, reach=2, seed=1, n_resamples=4000).means["after"]["special"].overall
     sums = sample.sums["after"]["special"].mean(axis=(1, 2))
     theirs = bootstrap(
         (sums, sample.n_rows),
@@ -71,24 +71,24 @@ def test_the_interval_is_near_that_of_scipys_bootstrap():
 
 
 def test_few_texts_have_no_interval():
-    change = summarise(sample_of(n_texts=FEWEST_TEXTS - 1), window=2, seed=1)
+    change = summarise(sample_of(n_texts=FEWEST_TEXTS - 1), reach=2, seed=1)
     assert math.isnan(change.changes["local"].overall.low)
     assert change.to_dict()["changes"]["local"]["overall"]["low"] is None
-    assert math.isfinite(summarise(sample_of(n_texts=FEWEST_TEXTS), window=2, seed=1).distance.overall.low)
+    assert math.isfinite(summarise(sample_of(n_texts=FEWEST_TEXTS), reach=2, seed=1).distance.overall.low)
 
 
 def test_heads_are_ranked_by_distance_and_stand_in_order_without_one():
-    change = summarise(sample_of(), window=2, seed=1)
+    change = summarise(sample_of(), reach=2, seed=1)
     ranked = [change.distance.by_head[place] for place in change.ranked_heads()]
     assert ranked == sorted(change.distance.by_head.ravel(), reverse=True)
-    alone = summarise(sample_of(paired=False), window=2, seed=1)
+    alone = summarise(sample_of(paired=False), reach=2, seed=1)
     assert alone.ranked_heads() == [(layer, head) for layer in range(2) for head in range(3)]
     assert alone.changes is alone.distance is None
 
 
 def test_the_same_seed_gives_the_same_intervals():
     sample = sample_of()
-    one, same, other = (summarise(sample, window=2, seed=seed).to_dict() for seed in (1, 1, 2))
+    one, same, other = (summarise(sample, reach=2, seed=seed).to_dict() for seed in (1, 1, 2))
     assert one == same
     assert one["distance"]["overall"]["value"] == other["distance"]["overall"]["value"]
     assert one["distance"]["overall"]["low"] != other["distance"]["overall"]["low"]

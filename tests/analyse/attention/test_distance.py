@@ -19,14 +19,14 @@ KINDS_OF_FIVE = np.array([KINDS.index(kind) for kind in ("cls", "content", "func
 def test_the_distance_is_scipys(random_maps):
     before, after = random_maps(9, seed=1), random_maps(9, seed=2)
     expected = jensenshannon(before.astype(np.float64), after.astype(np.float64), base=2, axis=-1)
-    measured = measure_text({"before": before, "after": after}, np.ones(9, int), window=1)
+    measured = measure_text({"before": before, "after": after}, np.ones(9, int), reach=1)
     np.testing.assert_allclose(measured.distance / 9, expected.mean(axis=-1), rtol=1e-7)
     np.testing.assert_allclose(jensen_shannon(before, after), expected, atol=1e-5)
 
 
 def test_a_model_is_at_no_distance_from_itself_and_never_nan_beside_its_like(random_maps):
     maps = random_maps(7, seed=3)
-    measured = measure_text({"before": maps, "after": maps.copy()}, np.ones(7, int), window=1)
+    measured = measure_text({"before": maps, "after": maps.copy()}, np.ones(7, int), reach=1)
     assert not measured.distance.any()
     nearly = maps.astype(np.float64) * (1 + 1e-9 * np.random.default_rng(0).normal(size=maps.shape))
     with warnings.catch_warnings():
@@ -44,7 +44,7 @@ def test_shares_and_entropies_worked_by_hand():
     # two rows give all to one token, one spreads evenly over five, one halves between itself and [SEP], one to [CLS]
     rows = [[0, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0.2] * 5, [0, 0, 0, 0.5, 0.5], [1, 0, 0, 0, 0]]
     maps = np.array([[rows]], dtype=np.float32)
-    measured = measure_text({"after": maps}, KINDS_OF_FIVE, window=1)
+    measured = measure_text({"after": maps}, KINDS_OF_FIVE, reach=1)
     sums = {name: float(value[0, 0]) for name, value in measured.sums["after"].items()}
     assert sums == pytest.approx(
         {
@@ -65,24 +65,24 @@ def test_shares_and_entropies_worked_by_hand():
 
 def test_entropy_is_scipys_and_its_share_is_at_most_one(random_maps):
     maps = random_maps(8, seed=6)
-    sums = measure_text({"after": maps}, np.ones(8, int), window=2).sums["after"]
+    sums = measure_text({"after": maps}, np.ones(8, int), reach=2).sums["after"]
     expected = entropy(maps.astype(np.float64), axis=-1)
     np.testing.assert_allclose(sums["entropy_nats"], expected.sum(axis=-1))
     np.testing.assert_allclose(sums["relative_entropy"], expected.sum(axis=-1) / math.log(8))
-    even = measure_text({"after": np.full((1, 1, 8, 8), 1 / 8, np.float32)}, np.ones(8, int), window=2)
+    even = measure_text({"after": np.full((1, 1, 8, 8), 1 / 8, np.float32)}, np.ones(8, int), reach=2)
     assert float(even.sums["after"]["relative_entropy"][0, 0]) == pytest.approx(8)
 
 
 def test_attention_spread_evenly_gives_the_uniform_shares():
     even = np.full((1, 1, 5, 5), 0.2, dtype=np.float32)
-    measured = measure_text({"after": even}, KINDS_OF_FIVE, window=1)
+    measured = measure_text({"after": even}, KINDS_OF_FIVE, reach=1)
     assert {name: float(measured.sums["after"][name][0, 0]) for name in SHARES} == pytest.approx(measured.uniform)
     assert measured.uniform["local"] == pytest.approx((2 + 3 + 3 + 3 + 2) / 5)
 
 
-def test_kinds_share_out_everything_and_a_wide_window_holds_it_all(random_maps):
+def test_kinds_share_out_everything_and_a_wide_reach_holds_it_all(random_maps):
     maps = random_maps(5, seed=7)
-    sums = measure_text({"after": maps}, KINDS_OF_FIVE, window=4).sums["after"]
+    sums = measure_text({"after": maps}, KINDS_OF_FIVE, reach=4).sums["after"]
     np.testing.assert_allclose(sum(sums[kind] for kind in KINDS), 5)
     np.testing.assert_allclose(sums["special"], sums["cls"] + sums["sep"])
     np.testing.assert_allclose(sums["local"], 5)
@@ -90,7 +90,7 @@ def test_kinds_share_out_everything_and_a_wide_window_holds_it_all(random_maps):
 
 def test_a_sample_is_its_texts_stacked(random_maps):
     texts = [
-        measure_text({"before": random_maps(n, n), "after": random_maps(n, n + 1)}, np.ones(n, int), window=1)
+        measure_text({"before": random_maps(n, n), "after": random_maps(n, n + 1)}, np.ones(n, int), reach=1)
         for n in (4, 6)
     ]
     sample = collect(iter(texts))

@@ -16,7 +16,7 @@ TEXTS = ["a good film and a lovely day", "the book was dull", "nasty nasty story
 
 
 def measured(models, texts=TEXTS):
-    return collect(models.measure(models.encode(texts), window=2))
+    return collect(models.measure(models.encode(texts), reach=2))
 
 
 def test_a_run_beside_itself_did_not_move(classifiers):

@@ -74,7 +74,7 @@ def evidence_of(*, paired=True, word="film", n_texts=24):
     models = ("before", "after") if paired else ("after",)
     kinds = np.array([KINDS.index(kind) for kind in ("cls", "content", "function", "content", "punctuation", "sep")])
     sample = collect(
-        measure_text({model: maps_of(6, 10 * text + seed) for seed, model in enumerate(models)}, kinds, window=1)
+        measure_text({model: maps_of(6, 10 * text + seed) for seed, model in enumerate(models)}, kinds, reach=1)
         for text in range(n_texts)
     )
     shown = ShownAttention(
@@ -89,7 +89,7 @@ def evidence_of(*, paired=True, word="film", n_texts=24):
         title=f"Attention of {word}",
         created="2026-03-14 09:26",
         names={model: f"{model}: {word}" for model in models},
-        change=summarise(sample, window=1, seed=1),
+        change=summarise(sample, reach=1, seed=1),
         sample="reviews, split test",
         by="fine-tuning",
         texts=[ShownText(f"1. {word}", [f"Predicted: {word}."], shown, bars), ShownText("2.", [], shown)],

@@ -30,7 +30,7 @@ def change_of(spread=0.001, n_texts=500, distance=0.2, **changes):
     return AttentionChange(
         n_texts=n_texts,
         n_tokens=40 * n_texts,
-        window=2,
+        reach=2,
         means={
             "before": {name: means_of(0.3) for name in MEASURES},
             "after": {name: means_of(0.3 + moved[name]) for name in MEASURES},

@@ -44,12 +44,12 @@ class AttentionChange:
 
     means: model → measure → its mean. changes: measure → mean after less mean before, paired by text; distance: mean
     Jensen–Shannon distance; both None where there is one model. uniform: share → what attention spread evenly would
-    give, which is the share of the tokens that count. window: how far away a token still counts as local.
+    give, which is the share of the tokens that count. reach: how far away a token still counts as local.
     """
 
     n_texts: int
     n_tokens: int
-    window: int
+    reach: int
     means: dict[str, dict[str, HeadMeans]]
     changes: dict[str, HeadMeans] | None
     distance: HeadMeans | None
@@ -73,7 +73,7 @@ class AttentionChange:
         return {
             "n_texts": self.n_texts,
             "n_tokens": self.n_tokens,
-            "window": self.window,
+            "reach": self.reach,
             "means": {model: _plain(measures) for model, measures in self.means.items()},
             "changes": None if self.changes is None else _plain(self.changes),
             "distance": None if self.distance is None else self.distance.to_dict(),
@@ -81,7 +81,7 @@ class AttentionChange:
         }
 
 
-def summarise(sample: SampleMeasures, *, window: int, seed: int, n_resamples: int = 1000) -> AttentionChange:
+def summarise(sample: SampleMeasures, *, reach: int, seed: int, n_resamples: int = 1000) -> AttentionChange:
     """Means over all tokens of a sample, each token counting once, and their bootstrap intervals over texts.
 
     The texts drawn are the same for all measures and both models, so that changes are paired.
@@ -99,7 +99,7 @@ def summarise(sample: SampleMeasures, *, window: int, seed: int, n_resamples: in
     return AttentionChange(
         n_texts=len(sample.n_rows),
         n_tokens=total,
-        window=window,
+        reach=reach,
         means={model: {name: means[model, name] for name in MEASURES} for model in sample.sums},
         changes={name: means["change", name] for name in MEASURES} if paired else None,
         distance=means["change", "distance"] if paired else None,

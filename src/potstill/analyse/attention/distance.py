@@ -1,12 +1,13 @@
 """How attention is spread, and how far two models' attention lies apart: measured on each text, head by head.
 
 A row of a map is a distribution: what one token gives to all tokens of its text. Everything here is taken row by row
-and summed over the rows of a text, which are its tokens, special ones included; padding never gets here.
+and summed over the rows of a text, which are its tokens, special ones included; padding never gets here. A text that is
+read in windows has the rows of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,14 +56,14 @@ def jensen_shannon(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return _distances(before, after, _row_entropies(before), _row_entropies(after))
 
 
-def measure_text(maps: Mapping[str, np.ndarray], kinds: np.ndarray, window: int) -> TextMeasures:
+def measure_text(maps: Mapping[str, np.ndarray], kinds: np.ndarray, reach: int) -> TextMeasures:
     """The measures of one text.
 
     maps: one or two models' ``(layers, heads, n, n)``, the one before first; kinds: ``(n,)``, from ``TokenReader``.
-    window: a token is local to those at most so many tokens away, and to itself.
+    reach: a token is local to those at most so many tokens away, and to itself.
     Rows are divided by their sums in float64, a layer at a time, so that memory is that of a layer.
     """
-    counted = _counted_columns(kinds, window)
+    counted = _counted_columns(kinds, reach)
     n_layers, n_heads, n_rows, _ = next(iter(maps.values())).shape
     sums = {model: {name: np.empty((n_layers, n_heads)) for name in MEASURES} for model in maps}
     distance = np.empty((n_layers, n_heads)) if len(maps) == 2 else None
@@ -78,8 +79,24 @@ def measure_text(maps: Mapping[str, np.ndarray], kinds: np.ndarray, window: int)
     return TextMeasures(n_rows, sums, uniform, distance)
 
 
+def join_windows(windows: Sequence[TextMeasures]) -> TextMeasures:
+    """The measures of one text read in several windows: all their rows, so that a token in two of them counts twice."""
+    first = windows[0]
+    if len(windows) == 1:
+        return first
+    return TextMeasures(
+        n_rows=sum(window.n_rows for window in windows),
+        sums={
+            model: {name: _summed(window.sums[model][name] for window in windows) for name in MEASURES}
+            for model in first.sums
+        },
+        uniform={name: sum(window.uniform[name] for window in windows) for name in SHARES},
+        distance=None if first.distance is None else _summed(window.distance for window in windows),
+    )
+
+
 def collect(texts: Iterable[TextMeasures]) -> SampleMeasures:
-    """The measures of texts as they come, stacked; some kilobytes are kept of each. There is at least one."""
+    """The measures of texts as they come, stacked; there is at least one. Of two models of 144 heads, 22 kB a text."""
     measured = list(texts)
     first = measured[0]
     return SampleMeasures(
@@ -91,6 +108,10 @@ def collect(texts: Iterable[TextMeasures]) -> SampleMeasures:
         uniform={name: np.array([text.uniform[name] for text in measured]) for name in SHARES},
         distance=None if first.distance is None else np.stack([text.distance for text in measured]),
     )
+
+
+def _summed(arrays: Iterable[np.ndarray | None]) -> np.ndarray:
+    return np.sum([array for array in arrays if array is not None], axis=0)
 
 
 def _layer_sums(weights: np.ndarray, entropy: np.ndarray, counted: np.ndarray) -> dict[str, np.ndarray]:
@@ -105,12 +126,12 @@ def _layer_sums(weights: np.ndarray, entropy: np.ndarray, counted: np.ndarray) -
     }
 
 
-def _counted_columns(kinds: np.ndarray, window: int) -> np.ndarray:
+def _counted_columns(kinds: np.ndarray, reach: int) -> np.ndarray:
     """``(shares, n, n)`` of 0 and 1: which tokens count towards each of ``SHARES`` in each row."""
     n, places = len(kinds), np.arange(len(kinds))
     by_kind = [np.broadcast_to(kinds == number, (n, n)) for number in range(len(KINDS))]
     special = np.logical_or.reduce([by_kind[KINDS.index(kind)] for kind in SPECIAL])
-    local = np.abs(places[:, None] - places) <= window
+    local = np.abs(places[:, None] - places) <= reach
     return np.stack([local, special, *by_kind]).astype(np.float64)
 
 

@@ -6,6 +6,7 @@ captum comes with the extra ``explain``; ``has_captum`` tells whether it is ther
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from potstill.analyse.attention.attribution import Attribution
 from potstill.data.batches import Ragged, pad_rows
 from potstill.data.tokens import TextTokenizer
-from potstill.models.teacher import select_inputs
+from potstill.models.teacher import first_position, select_inputs
 from potstill.runtime.torch_predictor import evaluating
 
 GET_CAPTUM = 'Get it with: pip install "potstill[explain]"'
@@ -30,13 +31,17 @@ def has_captum() -> bool:
     return find_spec("captum") is not None
 
 
+def captum_version() -> dict[str, str]:
+    """What stands beside the versions of the other packages; empty without captum."""
+    return {"captum": version("captum")} if has_captum() else {}
+
+
 def attribute(model: PreTrainedModel, encoded: Ragged, row: int, texts: TextTokenizer, *, target: int) -> Attribution:
     """What each token of one row adds to output ``target`` of a classifier, taken at the output of its embeddings.
 
     Steps are added until completeness is met, ``STEPS[-1]`` at most. The model is in evaluation mode meanwhile.
     """
-    padded = pad_rows(encoded, [row], texts.pad_id, multiple_of=1)
-    inputs = {name: torch.from_numpy(array).to(model.device) for name, array in padded.items()}
+    inputs = _inputs(model, encoded, row, texts.pad_id)
     baseline = _baseline_ids(inputs["input_ids"], texts)
     with evaluating(model), torch.no_grad():
         outputs = [_output(model, {**inputs, "input_ids": ids}, target) for ids in (inputs["input_ids"], baseline)]
@@ -46,6 +51,17 @@ def attribute(model: PreTrainedModel, encoded: Ragged, row: int, texts: TextToke
         if found.is_complete:
             break
     return found
+
+
+def _inputs(model: PreTrainedModel, encoded: Ragged, row: int, pad_id: int) -> dict[str, torch.Tensor]:
+    """Everything a model may take of one row, each ``(1, n)`` on its device.
+
+    Positions are given, because RoBERTa's family counts only tokens that are no [PAD]: the baseline would have others.
+    """
+    padded = pad_rows(encoded, [row], pad_id, multiple_of=1)
+    inputs = {name: torch.from_numpy(array).to(model.device) for name, array in padded.items()}
+    places = torch.arange(inputs["input_ids"].shape[1], device=model.device)[None]
+    return {**inputs, "position_ids": places + first_position(model)}
 
 
 def _baseline_ids(ids: torch.Tensor, texts: TextTokenizer) -> torch.Tensor:

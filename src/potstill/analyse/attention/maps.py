@@ -52,8 +52,7 @@ def require_same_heads(before: PreTrainedModel, after: PreTrainedModel) -> None:
     if shapes[0] != shapes[1]:
         found, wanted = (f"{layers} layers of {heads} heads" for layers, heads in shapes)
         raise ModelError(
-            "the encoder before and the run have different heads, so that none can be held beside another",
+            "the two have different heads, so that none can be held beside another",
             found=found,
             allowed=wanted,
-            do="give the encoder that the run was fine-tuned from with --before, or look at the run --alone",
         )

@@ -1,4 +1,4 @@
-"""One text's attention as a page can hold it: few enough tokens, and shares in 8 bits."""
+"""What is found in one text, and its attention as a page can hold it: few enough tokens, and shares in 8 bits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from potstill.analyse.attention.attribution import Attribution
 from potstill.analyse.attention.token_kinds import TokenReader
 
 MOST_MAP_BYTES = 24_000_000
@@ -42,6 +43,26 @@ class ShownAttention:
     def gather(self, values: np.ndarray) -> np.ndarray:
         """``(T,)``: one value for each of the text's tokens ``(n,)``, added up where tokens stand together."""
         return np.add.reduceat(values, np.cumsum(self.n_tokens) - self.n_tokens)
+
+
+@dataclass(frozen=True)
+class ExplainedText:
+    """One text of n tokens, or one window of it, looked into.
+
+    text: which of those asked about; window: which of its ``n_windows``, from 0; a text read whole or cut has one.
+    tokens: all spellings; attention: what a page can show. received: model → ``(layers, n)`` float32, the attention
+    that each token receives, as a mean over heads and tokens. attribution: of one output, None without captum;
+    agreement: its rank correlation with what is received in the last layer of the classifier, special tokens left out.
+    """
+
+    text: int
+    window: int
+    n_windows: int
+    tokens: list[str]
+    attention: ShownAttention
+    received: dict[str, np.ndarray]
+    attribution: Attribution | None
+    agreement: float | None
 
 
 def tokens_that_fit(wished: int, n_texts: int, n_maps: int) -> int:

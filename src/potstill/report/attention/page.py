@@ -133,7 +133,7 @@ def _viewer_attribution(attribution: ShownAttribution) -> dict[str, Any]:
 
 
 def _measure_names(change: AttentionChange) -> dict[str, str]:
-    near = f"share on tokens at most {change.window} away" if change.window else "share on the token itself"
+    near = f"share on tokens at most {change.reach} away" if change.reach else "share on the token itself"
     return {
         "entropy_nats": "entropy of a row (nats)",
         "relative_entropy": "entropy, share of the most",
@@ -177,7 +177,7 @@ def _has_intervals(change: AttentionChange) -> bool:
 def _most_changed(evidence: AttentionEvidence) -> Table:
     change = evidence.change
     assert change.distance is not None
-    shown = {"local": f"≤ {change.window} away", "content": "content words", "special": "[CLS], [SEP]"}
+    shown = {"local": f"≤ {change.reach} away", "content": "content words", "special": "[CLS], [SEP]"}
     rows = []
     for layer, head in change.ranked_heads()[:MOST_CHANGED]:
         moved = float(change.distance.by_head[layer, head])
@@ -204,7 +204,7 @@ def _difference(interval: Interval, name: str) -> Cell:
 
 def _figures(change: AttentionChange) -> list[Markup]:
     """The distance of every head, then what became of the shares; of a single model the shares themselves."""
-    near = f"tokens at most {change.window} away" if change.window else "the token itself"
+    near = f"tokens at most {change.reach} away" if change.reach else "the token itself"
     titles = {
         "local": f"Share on {near}",
         "content": "Share on content words",

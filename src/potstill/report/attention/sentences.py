@@ -155,7 +155,7 @@ def _too_few(change: AttentionChange) -> str:
 
 
 def _what(change: AttentionChange) -> dict[str, str]:
-    near = f"tokens at most {change.window} away" if change.window else "the token itself"
+    near = f"tokens at most {change.reach} away" if change.reach else "the token itself"
     return {"local": near, "content": "content words", "special": "[CLS] and [SEP]"}
 
 
