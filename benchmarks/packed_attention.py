@@ -3,7 +3,7 @@
     python benchmarks/packed_attention.py [--device cuda] [--batch-size 32] [--batches 20] [--repeats 5]
 
 Texts have random tokens and lengths drawn from a log-normal with median 132 and 95% below 220, as the token counts of
-DBpedia-14 are, cut at 512. The padded batches are those of training: rows of like length, padded to a multiple of 8.
+DBpedia-14 are, cut at 512. The padded batches are those of training: rows of like length.
 Both layouts take turns within each repeat, on one model, so that whatever else the machine does hits both alike; a turn
 is all the batches, after one that is not timed. Prints the share of padding, and for each shape and layout the medians
 over the repeats of tokens (padding not counted) and of texts per second.
@@ -101,7 +101,7 @@ def main() -> int:
         name: LabelledTexts(encoded, targets, 0, batch_size=arguments.batch_size, seed=1, packed=name == "packed")
         for name in LAYOUTS
     }
-    share = padding_share(encoded.lengths, layouts["padded"].plan, multiple_of=8)
+    share = padding_share(encoded.lengths, layouts["padded"].plan)
     print(f"{device}, {precision(device)}, {torch.get_num_threads()} threads; padded, {share:.1%} of it is padding")
     batches = {name: on_device(layout, device) for name, layout in layouts.items()}
     for shape, sizes in SHAPES.items():

@@ -129,11 +129,11 @@ def test_a_value_that_is_not_allowed_names_its_field_what_is_and_what_was_found(
 
 @pytest.mark.parametrize(("job", "section"), [(DistilJob, "distil"), (PretrainJob, "pretrain")])
 def test_a_batch_that_cannot_hold_a_block_is_refused_with_the_room_needed(job: Any, section: str):
-    content = {"out": "x", "corpus": {"block_length": 60}, section: {"batch_tokens": 63}}
-    with pytest.raises(RecipeError, match=r"batch_tokens 63 cannot hold a row of corpus.block_length 60; give 64"):
+    content = {"out": "x", "corpus": {"block_length": 60}, section: {"batch_tokens": 59}}
+    with pytest.raises(RecipeError, match=r"batch_tokens 59 cannot hold a row of corpus.block_length 60; give 60"):
         build(job, content, where="mine.yaml")
-    content[section] = {"batch_tokens": 64}
-    assert getattr(build(job, content, where="mine.yaml"), section).batch_tokens == 64
+    content[section] = {"batch_tokens": 60}
+    assert getattr(build(job, content, where="mine.yaml"), section).batch_tokens == 60
 
 
 def test_labels_that_yaml_reads_as_numbers_can_be_weighed():

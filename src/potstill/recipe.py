@@ -63,11 +63,10 @@ class TrainingSection(Section):
         return self
 
     def require_room(self, length: int, what: str) -> None:
-        """Raise ValueError where a batch of ``batch_tokens`` cannot hold a row of ``length`` tokens, padded to 8s."""
-        needed = -(-length // 8) * 8
-        if self.batch_tokens is not None and self.batch_tokens < needed:
+        """Raise ValueError where a batch of ``batch_tokens`` cannot hold a row of ``length`` tokens."""
+        if self.batch_tokens is not None and self.batch_tokens < length:
             raise ValueError(
-                f"batch_tokens {self.batch_tokens} cannot hold a row of {what} {length}; give {needed} or more"
+                f"batch_tokens {self.batch_tokens} cannot hold a row of {what} {length}; give {length} or more"
             )
 
 

@@ -184,10 +184,8 @@ class BatchPlan:
             yield [key]
 
 
-def pad_rows(
-    encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int, multiple_of: int = 8
-) -> dict[str, np.ndarray]:
-    """The rows as one batch, padded on the right to the longest of them, rounded up to ``multiple_of``.
+def pad_rows(encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int) -> dict[str, np.ndarray]:
+    """The rows as one batch, padded on the right to the longest of them.
 
     input_ids, attention_mask (1 on tokens, 0 on padding) and, if the tokenizer has token types, token_type_ids; each
     ``(len(rows), length)`` int64.
@@ -195,8 +193,7 @@ def pad_rows(
     rows = np.asarray(rows, dtype=np.int64)
     starts = encoded.offsets[rows]
     lengths = encoded.offsets[rows + 1] - starts
-    width = -(-int(lengths.max(initial=1)) // multiple_of) * multiple_of
-    columns = np.arange(width)
+    columns = np.arange(int(lengths.max(initial=1)))
     attended = columns < lengths[:, None]
     sources = (starts[:, None] + columns)[attended]
     input_ids = np.full(attended.shape, pad_id, dtype=np.int64)
@@ -234,14 +231,11 @@ def is_packed(batch: Mapping[str, Any]) -> bool:
     return "sequence_starts" in batch
 
 
-def padding_share(
-    lengths: Sequence[int] | np.ndarray, plan: BatchPlan | Iterable[np.ndarray], multiple_of: int = 1
-) -> float:
+def padding_share(lengths: Sequence[int] | np.ndarray, plan: BatchPlan | Iterable[np.ndarray]) -> float:
     """The share of all positions of a plan's batches that are padding, from 0 to below 1."""
     lengths = np.asarray(lengths)
     tokens = positions = 0
     for rows in plan.batches() if isinstance(plan, BatchPlan) else plan:
-        width = -(-int(lengths[rows].max()) // multiple_of) * multiple_of
         tokens += int(lengths[rows].sum())
-        positions += width * len(rows)
+        positions += int(lengths[rows].max()) * len(rows)
     return 1.0 - tokens / positions if positions else 0.0

@@ -13,22 +13,22 @@ SPREAD = 0.05
 """Rows are sorted by length times a factor drawn between 1 − this and 1 + this: near lengths mix anew each epoch."""
 
 
-def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int, *, multiple_of: int = 8) -> np.ndarray:
+def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray:
     """Where the rows, once in order of length, are cut into batches: ``(n_batches + 1,)`` int64, from 0 to all rows.
 
-    Rows between two bounds, padded to the longest of them rounded up to ``multiple_of``, take at most ``tokens``
-    positions in whatever order ``rows_near_in_length`` gives. Bounds depend on the lengths alone, so that each epoch
-    has as many batches. Raises DataError where one row alone takes more.
+    Rows between two bounds, padded to the longest of them, take at most ``tokens`` positions in whatever order
+    ``rows_near_in_length`` gives. Bounds depend on the lengths alone, so that each epoch has as many batches. Raises
+    DataError where one row alone takes more.
     """
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     longest = int(ordered[-1]) if len(ordered) else 0
-    if _rounded(longest, multiple_of) > tokens:
+    if longest > tokens:
         raise DataError(
             "a batch cannot hold the longest text",
             found=f"{longest} tokens, in a batch of {tokens}",
             do="raise batch_tokens, or lower the length at which texts are cut",
         )
-    widths = _rounded(np.minimum(ordered * (1 + SPREAD) / (1 - SPREAD), longest), multiple_of)
+    widths = np.ceil(np.minimum(ordered * (1 + SPREAD) / (1 - SPREAD), longest)).astype(np.int64)
     bounds = [0]
     while (start := bounds[-1]) < len(ordered):
         ends = range(start + 1, min(len(ordered), start + tokens) + 1)
@@ -43,7 +43,3 @@ def rows_near_in_length(lengths: Sequence[int] | np.ndarray, generator: np.rando
     """
     factors = generator.uniform(1 - SPREAD, 1 + SPREAD, size=len(lengths))
     return np.argsort(np.asarray(lengths) * factors, kind="stable")
-
-
-def _rounded(lengths: int | np.ndarray, multiple_of: int) -> np.ndarray:
-    return (np.ceil(np.asarray(lengths) / multiple_of) * multiple_of).astype(np.int64)

@@ -13,7 +13,7 @@ MOST_TRUNCATED = 0.05
 """The length proposed is the shortest that cuts no larger share of the texts."""
 
 ROUNDED_TO = 8
-"""Batches are as wide as a multiple of this (``data.batches.pad_rows``)."""
+"""Lengths proposed are multiples of this."""
 
 STEPS = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 MOST_POINTS = 128
@@ -104,7 +104,7 @@ def _rounded(length: int) -> int:
 def _row(n_tokens: Mapping[str, np.ndarray], learnt: str, length: int, batch_size: int, seed: int) -> LengthRow:
     own = n_tokens[learnt].astype(np.int64)
     kept = np.minimum(own, length)
-    in_batches = padding_share(kept, BatchPlan(kept, batch_size, seed), multiple_of=ROUNDED_TO)
+    in_batches = padding_share(kept, BatchPlan(kept, batch_size, seed))
     return LengthRow(
         length=length,
         truncated={part: float((of_part > length).mean()) for part, of_part in n_tokens.items() if len(of_part)},
