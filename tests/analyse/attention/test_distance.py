@@ -10,7 +10,14 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
-from potstill.analyse.attention.distance import MEASURES, SHARES, collect, jensen_shannon, measure_text
+from potstill.analyse.attention.distance import (
+    MEASURES,
+    SHARES,
+    collect,
+    jensen_shannon,
+    join_windows,
+    measure_text,
+)
 from potstill.analyse.attention.token_kinds import KINDS
 
 KINDS_OF_FIVE = np.array([KINDS.index(kind) for kind in ("cls", "content", "function", "punctuation", "sep")])
@@ -98,3 +105,19 @@ def test_a_sample_is_its_texts_stacked(random_maps):
     assert {name: array.shape for name, array in sample.sums["before"].items()} == dict.fromkeys(MEASURES, (2, 2, 3))
     np.testing.assert_array_equal(sample.distance[1], texts[1].distance)
     assert sample.uniform["content"].tolist() == [0, 0] or sample.uniform["sep"].tolist() == [4, 6]
+
+
+def test_windows_of_a_text_are_added_up_row_by_row(random_maps):
+    # oracle: one token, one vote; the mean over both windows' rows is that of all their rows together
+    windows = [
+        measure_text({"before": random_maps(n, n), "after": random_maps(n, n + 1)}, np.ones(n, int), reach=1)
+        for n in (4, 6)
+    ]
+    joined = join_windows(windows)
+    assert joined.n_rows == 10
+    mean = (4 * (windows[0].distance / 4) + 6 * (windows[1].distance / 6)) / 10
+    np.testing.assert_allclose(joined.distance / joined.n_rows, mean)
+    assert joined.uniform["cls"] == 0
+    np.testing.assert_allclose(joined.sums["after"]["cls"], 0)
+    np.testing.assert_allclose(sum(joined.sums["after"][kind] for kind in KINDS), 10)
+    assert join_windows(windows[:1]) is windows[0]

@@ -58,7 +58,7 @@ def _inputs(model: PreTrainedModel, encoded: Ragged, row: int, pad_id: int) -> d
 
     Positions are given, because RoBERTa's family counts only tokens that are no [PAD]: the baseline would have others.
     """
-    padded = pad_rows(encoded, [row], pad_id, multiple_of=1)
+    padded = pad_rows(encoded, [row], pad_id)
     inputs = {name: torch.from_numpy(array).to(model.device) for name, array in padded.items()}
     places = torch.arange(inputs["input_ids"].shape[1], device=model.device)[None]
     return {**inputs, "position_ids": places + first_position(model)}

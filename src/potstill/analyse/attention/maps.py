@@ -35,7 +35,7 @@ def read_attention(encoder: PreTrainedModel, encoded: Ragged, row: int, pad_id: 
     Entry ``[l, h, i, j]`` is the share of its attention that token i gives to token j, so that each row sums to 1.
     ``encoder`` comes from ``open_attention``, in evaluation mode. Raises ``ModelError`` for one that keeps its weights.
     """
-    padded = pad_rows(encoded, [row], pad_id, multiple_of=1)
+    padded = pad_rows(encoded, [row], pad_id)
     batch = {name: torch.from_numpy(array).to(encoder.device) for name, array in padded.items()}
     given = encoder(**select_inputs(encoder, batch), output_attentions=True).attentions
     if not given or any(layer is None for layer in given):
