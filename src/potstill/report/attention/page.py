@@ -79,7 +79,7 @@ def render_attention_page(evidence: AttentionEvidence) -> str:
         "attention.html.j2",
         title=evidence.title,
         styles="attention.css",
-        script="attention.js",
+        script=("attention_maps.js", "attention_drawing.js", "attention.js"),
         evidence=evidence,
         change=change,
         verdict=verdict_of(evidence),

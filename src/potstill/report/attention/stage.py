@@ -143,8 +143,13 @@ def _require_head(request: AttentionRequest, n_layers: int, n_heads: int) -> Non
 
 def _names(request: AttentionRequest, source: str | None) -> dict[str, str]:
     """What each model is called."""
-    after = {"after": _name_of(request.run.resolve())}
-    return after if source is None else {"before": _name_of(Path(source).resolve()), **after}
+    after = {"after": _name_of(_placed(request.run))}
+    return after if source is None else {"before": _name_of(_placed(Path(source))), **after}
+
+
+def _placed(path: Path) -> Path:
+    """The path from the root on, where links keep their names: an arm of a grid is a link that says which arm it is."""
+    return path.resolve() if path.name in ("", "..") else path.absolute()
 
 
 def _name_of(path: Path) -> str:
