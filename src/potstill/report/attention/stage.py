@@ -100,7 +100,8 @@ def _write(request: AttentionRequest, evidence: AttentionEvidence, texts: list[d
 
 def _run_of(path: Path) -> RunFolder | None:
     """The run that wrote a model: its own folder, or the one whose epoch it is; None for any other model's folder."""
-    folder = path.parents[1] if path.parent.name == "epochs" else path
+    placed = _placed(path)
+    folder = placed.parents[1] if placed.parent.name == "epochs" else path
     if not is_run(folder):
         return None
     run = RunFolder.open(folder)
