@@ -15,6 +15,7 @@ from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
 from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
+from potstill.records import Text
 from potstill.runs import RunFolder
 from potstill.sections import build
 
@@ -225,6 +226,54 @@ def failures(
     return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
 
 
+def attend(
+    run: str | Path,
+    out: str | Path,
+    *,
+    text: str | Sequence[Text] = (),
+    second: str | Sequence[str] = (),
+    before: str | Path | None = None,
+    alone: bool = False,
+    task: str | None = None,
+    split: str | None = None,
+    sample: int | None = None,
+    seed: int = 1,
+    reach: int = 2,
+    show: int = 5,
+    tokens: int = 64,
+    layer: int | None = None,
+    head: int | None = None,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Look at what a fine-tuned run attends to, beside the encoder ``before``; write page and figures into ``out``.
+
+    ``text`` holds texts to show, ``second`` the second text of each where the model reads pairs; they are measured too
+    unless ``sample`` asks for texts of a task. Without them 500 texts of the run's task are measured and some shown.
+    ``before`` None is the encoder that the run was fine-tuned from. Returns what ``attention.json`` holds.
+    """
+    from potstill.report.attention import stage
+    from potstill.report.attention.request import AttentionRequest, pair_up
+
+    request = AttentionRequest(
+        run=Path(run),
+        out=Path(out),
+        before=None if before is None else str(before),
+        alone=alone,
+        texts=pair_up(_several(text), _several(second)),
+        task=task,
+        split=split,
+        sample=sample,
+        seed=seed,
+        reach=reach,
+        show=show,
+        tokens=tokens,
+        layer=layer,
+        head=head,
+        data_dir=_path(data_dir),
+    )
+    return stage.attend(request)
+
+
 def report(folder: str | Path) -> Path:
     """Write the page and the model cards of an experiment or a run again, and return the page's path."""
     return pipeline.report(Path(folder))
@@ -314,6 +363,10 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = value
     return nested
+
+
+def _several(texts: str | Sequence[Any]) -> Sequence[Any]:
+    return (texts,) if isinstance(texts, str) else texts
 
 
 def _listed(columns: Columns) -> list[str] | None:

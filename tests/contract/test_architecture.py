@@ -41,6 +41,7 @@ LIGHT = (
     "potstill.evaluate.decision_fit",
     "potstill.analyse.failures.study",
     "potstill.report.page",
+    "potstill.report.attention.page",
     "potstill.report.failures.page",
     "potstill.report.ablation.page",
     "potstill.report.model_card",
