@@ -123,3 +123,30 @@ def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
         scores[row["arm"]] = accuracy_score(predictions.targets, predictions.logits.argmax(axis=1))
         assert row["median"] == pytest.approx(scores[row["arm"]])
     assert rows[1]["retention"] == pytest.approx(scores["student"] / scores["teacher"])
+
+
+# -- a student that is given -------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_with_a_given_student_distils_nothing_and_has_the_same_page(potstill, experiment, tiny, tmp_path):
+    fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", "baselines=[copied]", "pretrain=null")
+    given = (f"student.model={experiment.folder / 'encoders' / 'student'}", f"teacher.model={tiny.teacher}")
+    flags = [part for field in (*fields, *given) for part in ("--set", field)]
+    called = potstill("run", experiment.recipe, "--out", tmp_path / "given", *flags)
+    assert called.code == 0, called.err
+    assert {path.name for path in (tmp_path / "given" / "encoders").iterdir()} == {"copied"}
+    assert "distil the student" not in called.err
+    student = RunFolder.open(tmp_path / "given" / "tasks" / "reviews" / "student" / "seed-1")
+    assert student.manifest["base_model"] == str(experiment.folder / "encoders" / "student")
+    assert "Layer map" not in (tmp_path / "given" / "report.html").read_text(encoding="utf-8")
+    planned = potstill("run", experiment.recipe, "--out", tmp_path / "given", *flags, "--dry-run")
+    assert planned.code == 0, planned.err
+
+
+def test_a_given_student_of_another_depth_than_the_baselines_is_refused(potstill, experiment, tmp_path):
+    given = f"student.model={experiment.folder / 'encoders' / 'student'}"
+    called = potstill("run", experiment.recipe, "--out", tmp_path / "x", "--set", given, "--set", "student.layers=1")
+    assert called.code == 2
+    assert "the baselines would have 1 layers" in called.err
+    assert "set student.layers to 2" in called.err
+    assert not (tmp_path / "x").exists()

@@ -63,3 +63,19 @@ def test_baselines_differ_from_the_student_in_the_one_thing_they_are_for():
     assert jobs["copied"]["distil"] == jobs["random"]["distil"] == {**student["distil"], "epochs": 0.0}
     weights = {"alpha_ce": 0.0, "alpha_cos": 0.0, "alpha_mlm": 1.0}
     assert jobs["mlm_only"]["distil"] == {**student["distil"], **weights}
+
+
+# -- a student that is given -------------------------------------------------------------------------------------------
+
+
+def test_a_given_student_is_fine_tuned_as_it_is_and_nothing_is_distilled_into_it():
+    stages = plan(recipe(student={"model": "a-student"}, baselines=[], second_distillation=True, seeds=[1]))
+    assert [type(stage.job) for stage in stages] == 3 * [FinetuneJob]
+    assert [stage.job.model for stage in stages][1:] == ["a-student", "a-student"]
+    assert stages[2].job.teacher == str(stages[0].job.out)
+
+
+def test_baselines_beside_a_given_student_have_the_shape_that_the_recipe_names():
+    made = [stage.job for stage in plan(recipe(student={"model": "a-student", "layers": 3}, seeds=[1]))]
+    assert [job.out.name for job in made if isinstance(job, DistilJob)] == ["copied", "random"]
+    assert {job.student.layers for job in made if isinstance(job, DistilJob)} == {3}

@@ -22,11 +22,11 @@ from potstill.recipe import (
     Job,
     PretrainJob,
     Recipe,
-    StudentSection,
     TrainingSection,
 )
 from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.recipe_baselines import BilstmSection
+from potstill.recipe_models import StudentSection
 from potstill.records import Text
 from potstill.runs import is_run, read_json
 from potstill.stages import Stage, plan
@@ -138,7 +138,7 @@ def _row(recipe: Recipe, stage: Stage, rate: float, students: Collection[str]) -
 
 def _work(recipe: Recipe, job: Job, students: Collection[str]) -> _Work:
     """``students`` are the folders of encoders of the student's shape, from which some classifiers are fine-tuned."""
-    teacher = _teacher_shape(recipe)
+    teacher = _shape_of(recipe.teacher.model)
     if isinstance(job, PretrainJob):
         rows, length = _corpus_size(recipe, job.corpus)
         trained = _trained_rows(job.pretrain, rows, length)
@@ -154,6 +154,8 @@ def _work(recipe: Recipe, job: Job, students: Collection[str]) -> _Work:
     if isinstance(job, TfidfJob):
         return _linear_work(recipe, job)
     assert isinstance(job, FinetuneJob)
+    if job.model == recipe.student.model:
+        return _classifier_work(recipe, job, _shape_of(job.model))
     classifier = _student_shape(teacher, recipe.student) if job.model in students else teacher
     return _classifier_work(recipe, job, classifier)
 
@@ -211,8 +213,8 @@ def _config(model: str) -> Any:
     return open_config(resolve_model(model))
 
 
-def _teacher_shape(recipe: Recipe) -> Shape:
-    config = _config(recipe.teacher.model)
+def _shape_of(model: str) -> Shape:
+    config = _config(model)
     inner = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
     return Shape(config.num_hidden_layers, config.hidden_size, inner, config.vocab_size)
 

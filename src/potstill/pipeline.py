@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from potstill.decide import decide_runs
-from potstill.errors import OtherRunError
+from potstill.errors import OtherRunError, RecipeError
 from potstill.machine import machine, versions
 from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, PretrainJob, Recipe
 from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.runs import RunFolder, fingerprint, read_json, require_unused, set_aside, write_json, write_text
-from potstill.stages import Stage, classifier_job, describe_experiment, distil_job, plan, pretrain_job
+from potstill.stages import (
+    Stage,
+    classifier_job,
+    describe_experiment,
+    distil_job,
+    encoder_baselines,
+    plan,
+    pretrain_job,
+)
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -144,9 +152,17 @@ def _read_inputs(recipe: Recipe) -> None:
     from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
     from potstill.pretrain import stage as pretrain_stage
 
-    source = resolve_model(recipe.teacher.model)
-    teacher = untrained_masked_lm(source)
-    texts = text_tokenizer(load_tokenizer(source), teacher)
+    def shape_of(name: str) -> tuple[Any, Any]:
+        source = resolve_model(name)
+        model = untrained_masked_lm(source)
+        return model, text_tokenizer(load_tokenizer(source), model)
+
+    teacher, texts = shape_of(recipe.teacher.model)
+    if recipe.student.model is not None:
+        student, of_student = shape_of(recipe.student.model)
+        _require_fitting(recipe, student.config, teacher.config)
+        for task in recipe.tasks:
+            finetune_stage.check(classifier_job(recipe, task, "student", recipe.seeds[0]), student, of_student)
     for task in recipe.tasks:
         for arm in ("teacher", *(name for name in recipe.baselines if name not in ENCODER_BASELINES)):
             job = classifier_job(recipe, task, arm, recipe.seeds[0])
@@ -154,10 +170,27 @@ def _read_inputs(recipe: Recipe) -> None:
                 baselines_stage.check(job, texts)
             else:
                 finetune_stage.check(job, teacher, texts)
-    distil_stage.check(distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
+    if recipe.student.model is None or encoder_baselines(recipe):
+        distil_stage.check(distil_job(recipe, "student", recipe.student.shape, recipe.distil), teacher)
     if recipe.pretrain is not None:
         pretrain_stage.check(pretrain_job(recipe))
     load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+
+
+def _require_fitting(recipe: Recipe, student: Any, teacher: Any) -> None:
+    """Raise RecipeError where a given student is no match for the arms it is to be compared with or to learn from."""
+    if encoder_baselines(recipe) and student.num_hidden_layers != recipe.student.layers:
+        raise RecipeError(
+            f"the baselines would have {recipe.student.layers} layers, and {recipe.student.model} has "
+            f"{student.num_hidden_layers}",
+            do=f"set student.layers to {student.num_hidden_layers}, or leave the baselines out",
+        )
+    if recipe.second_distillation and student.vocab_size != teacher.vocab_size:
+        raise RecipeError(
+            "a second distillation needs a student with its teacher's vocabulary",
+            found=f"{student.vocab_size:,} pieces",
+            allowed=f"{teacher.vocab_size:,}",
+        )
 
 
 def _claim_folder(recipe: Recipe) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from potstill.recipe_baselines import BilstmArmSection, TfidfSection
 from potstill.recipe_classifier import ClassifierSection
 from potstill.recipe_decisions import DecisionsSection
+from potstill.recipe_models import GivenStudentSection, StudentSection, TeacherSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -100,28 +101,6 @@ class MaskingSection(Section):
     share: float = Field(0.15, gt=0, lt=1, description="Share of the batch's maskable tokens, drawn at once, exactly.")
     smoothing: Weight = Field(0.7, description="Tokens are drawn with weight count**-smoothing; 0 draws uniformly.")
     whole_word: bool = Field(False, description="Mask all the pieces of a word together.")
-
-
-class TeacherSection(Section):
-    """The large model."""
-
-    model: str = Field("minilm-l6", description="minilm-l6 (installed with potstill[demo]), a folder, or a hub name.")
-
-
-class StudentSection(Section):
-    """The small model's shape and where its weights come from."""
-
-    layers: Positive = Field(6, description="Transformer layers.")
-    layer_choice: Literal["paper", "even", "odd", "first", "last", "spread"] | tuple[int, ...] = Field(
-        "paper", description="Teacher layers copied: a named choice or a list of layer numbers from 0."
-    )
-    initialise: Literal["copy", "truncate", "random"] = Field(
-        "copy", description="Weights from the teacher, from its leading rows and columns, or at random."
-    )
-    hidden_size: Positive | None = Field(None, description="Width; the teacher's when absent.")
-    heads: Positive | None = Field(None, description="Attention heads; the teacher's when absent.")
-    intermediate_size: Positive | None = Field(None, description="Feed-forward width; the teacher's when absent.")
-    copy_mlm_transform: bool = Field(True, description="Copy the teacher's transform before the vocabulary too.")
 
 
 class PretrainSection(TrainingSection):
@@ -341,7 +320,7 @@ class Recipe(Section):
     teacher: TeacherSection = TeacherSection()
     pretrain: PretrainSection | None = Field(None, description="Train a head for a teacher that has none; on corpus.")
     corpus: CorpusSection = CorpusSection()
-    student: StudentSection = StudentSection()
+    student: GivenStudentSection = GivenStudentSection()
     distil: DistilSection = DistilSection()
     finetune: FinetuneSection = FinetuneSection()
     second_distillation: bool = Field(False, description="Add an arm that also learns from the fine-tuned teacher.")
@@ -368,7 +347,7 @@ class Recipe(Section):
             if len(set(seeds)) < len(seeds):
                 raise ValueError("the same seed is named twice")
             section = self.finetune_for(task)
-            if section.freeze_layers > self.student.layers:
+            if self.student.model is None and section.freeze_layers > self.student.layers:
                 raise ValueError(f"freeze_layers is {section.freeze_layers}, and the student has {self.student.layers}")
         copies = [name for name in self.baselines if name in ("copied", "mlm_only")]
         if self.student.initialise == "random" and copies:

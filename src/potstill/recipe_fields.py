@@ -143,7 +143,7 @@ def decides_exposure(field: str, recipe: Recipe) -> bool:
         return last != "streaming"
     if first == "tasks" and "finetune" not in parts:
         return True
-    if field == "pretrain" or last in _EXPOSURE:
+    if field in ("pretrain", "student.model") or last in _EXPOSURE:
         return True
     return last in ("batch_size", "batch_tokens", "accumulation") and _counts_steps(field, recipe)
 

@@ -15,11 +15,10 @@ from potstill.recipe import (
     Job,
     PretrainJob,
     Recipe,
-    StudentSection,
     TaskSection,
-    TeacherSection,
 )
 from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob, bilstm_parts, tfidf_parts
+from potstill.recipe_models import StudentSection, TeacherSection
 from potstill.runs import RunFolder
 
 ARMS: Mapping[str, tuple[str, str]] = {
@@ -67,8 +66,9 @@ def plan(recipe: Recipe) -> list[Stage]:
     stages: list[Stage] = []
     if recipe.pretrain is not None:
         stages.append(Stage("pretrain the teacher's head", pretrain_job(recipe)))
-    stages.append(Stage("distil the student", distil_job(recipe, "student", recipe.student, recipe.distil)))
-    stages += [_baseline(recipe, name) for name in _encoder_baselines(recipe)]
+    if recipe.student.model is None:
+        stages.append(Stage("distil the student", distil_job(recipe, "student", recipe.student.shape, recipe.distil)))
+    stages += [_baseline(recipe, name) for name in encoder_baselines(recipe)]
     stages += [stage for task in recipe.tasks for stage in _finetunes(recipe, task)]
     return stages
 
@@ -104,13 +104,14 @@ def distil_job(recipe: Recipe, arm: str, student: StudentSection, distil: Distil
     )
 
 
-def _encoder_baselines(recipe: Recipe) -> list[str]:
+def encoder_baselines(recipe: Recipe) -> list[str]:
+    """The baselines that are encoders of the student's shape."""
     return [name for name in recipe.baselines if name in ENCODER_BASELINES]
 
 
 def _baseline(recipe: Recipe, name: str) -> Stage:
     """An encoder of the student's shape that went without what the student got."""
-    student, distil = recipe.student, recipe.distil
+    student, distil = recipe.student.shape, recipe.distil
     untrained = DistilSection(epochs=0.0)
     match name:
         case "copied":
@@ -146,7 +147,8 @@ def classifier_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> Fi
         return TfidfJob(**where, **tfidf_parts(recipe, task))
     if arm == "bilstm":
         return BilstmJob(**where, model=_teacher_model(recipe), **bilstm_parts(recipe, task))
-    encoder = {"teacher": _teacher_model(recipe), "student-second": str(recipe.folder / "encoders" / "student")}
+    student = recipe.student.model or str(recipe.folder / "encoders" / "student")
+    encoder = {"teacher": _teacher_model(recipe), "student": student, "student-second": student}
     return FinetuneJob(
         **where,
         model=encoder.get(arm, str(recipe.folder / "encoders" / arm)),
@@ -169,7 +171,8 @@ def describe_experiment(recipe: Recipe) -> dict[str, Any]:
     """What the comparison and the report have to know of an experiment, as plain values with relative paths."""
     root = recipe.folder
     encoders = ["teacher"] if recipe.pretrain is not None else []
-    encoders += ["student", *_encoder_baselines(recipe)]
+    encoders += ["student"] if recipe.student.model is None else []
+    encoders += encoder_baselines(recipe)
     return {
         "name": recipe.name,
         "teacher": recipe.teacher.model,

@@ -50,7 +50,7 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         distillations=[
             _distillation(experiment["encoders"][arm]["title"], run) for arm, run in encoders.items() if run.history()
         ],
-        layer_map=_layer_map(encoders["student"]),
+        layer_map=_layer_map(encoders["student"]) if "student" in encoders else [],
         commands=["potstill run recipe.yaml"],
         recipe_yaml=_public_recipe(root),
         versions=measured["versions"],
