@@ -103,6 +103,14 @@ def test_both_are_compared_with_a_fine_tuned_model(made, potstill, classifiers):
     assert all(costs["texts_per_s"] > 0 and costs["parameters"] > 0 for costs in compared["costs"].values())
 
 
+@pytest.mark.parametrize(("kind", "words"), [("bilstm", "no heads that attend"), ("tfidf", "is a tfidf run")])
+def test_there_is_no_attention_from_token_to_token_to_look_at(kind, words, made, potstill, tmp_path):
+    refused = potstill("attend", made / f"{kind}-reviews", "--out", tmp_path / "page", "--text", "a good film")
+    assert refused.code == 2
+    assert words in refused.err
+    assert not (tmp_path / "page").exists()
+
+
 # -- the BiLSTM and the fields of fine-tuning --------------------------------------------------------------------------
 
 

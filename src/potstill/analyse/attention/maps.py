@@ -12,6 +12,16 @@ from potstill.models.checkpoints import quietly
 from potstill.models.teacher import select_inputs
 
 
+def require_heads(model: PreTrainedModel) -> None:
+    """Raise ``ModelError`` for a model without heads that attend from token to token, such as a BiLSTM."""
+    if not hasattr(model.base_model.config, "num_attention_heads"):
+        raise ModelError(
+            "the model has no heads that attend from token to token",
+            found=model.config.model_type,
+            allowed="encoders of BERT's family",
+        )
+
+
 def open_attention(model: PreTrainedModel) -> PreTrainedModel:
     """The encoder inside ``model``, set to transformers' ``eager`` attention: no other gives its weights away.
 

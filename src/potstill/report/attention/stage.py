@@ -11,6 +11,7 @@ from typing import Any
 from potstill.analyse.attention.change import AttentionChange, summarise
 from potstill.analyse.attention.distance import collect
 from potstill.analyse.attention.integrated_gradients import GET_CAPTUM, captum_version, has_captum
+from potstill.analyse.attention.maps import require_heads
 from potstill.analyse.attention.observed_models import ObservedModels
 from potstill.analyse.attention.shown import ExplainedText
 from potstill.data.splits import stratified_sample
@@ -117,12 +118,13 @@ def _encoder_before(request: AttentionRequest, run: RunFolder | None) -> str | N
     """The encoder to look at beside: the one that is named, or the one that the run was fine-tuned from."""
     if request.alone:
         return None
-    return request.before or (None if run is None else str(run.manifest["base_model"]))
+    return request.before or (None if run is None else run.manifest["base_model"])
 
 
 def _open_models(request: AttentionRequest, run: RunFolder | None, source: str | None) -> ObservedModels:
     max_length = None if run is None else run.manifest["max_length"]
     predictor = TorchPredictor.open(request.run, max_length=max_length, device=str(training_device()))
+    require_heads(predictor.model)
     try:
         models = ObservedModels.beside(predictor, source)
     except ModelError as error:
