@@ -141,40 +141,47 @@ def run_stage(stage: Stage, tell: Tell) -> RunFolder:
 
 
 def _read_inputs(recipe: Recipe) -> None:
-    """Meet at once what a late stage would stop at: teacher, corpus, rows, or settings that do not go together.
+    """Meet at once what a late stage would stop at: models, corpus, rows, or settings that do not go together.
 
     No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
     """
-    from potstill.baselines import stage as baselines_stage
     from potstill.data.corpora import load_corpus
     from potstill.distil import stage as distil_stage
-    from potstill.finetune import stage as finetune_stage
-    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
     from potstill.pretrain import stage as pretrain_stage
 
-    def shape_of(name: str) -> tuple[Any, Any]:
-        source = resolve_model(name)
-        model = untrained_masked_lm(source)
-        return model, text_tokenizer(load_tokenizer(source), model)
-
-    teacher, texts = shape_of(recipe.teacher.model)
+    models = {"teacher": _without_weights(recipe.teacher.model)}
+    teacher, _ = models["teacher"]
     if recipe.student.model is not None:
-        student, of_student = shape_of(recipe.student.model)
-        _require_fitting(recipe, student.config, teacher.config)
-        for task in recipe.tasks:
-            finetune_stage.check(classifier_job(recipe, task, "student", recipe.seeds[0]), student, of_student)
+        models["student"] = _without_weights(recipe.student.model)
+        _require_fitting(recipe, models["student"][0].config, teacher.config)
+    others = [name for name in recipe.baselines if name not in ENCODER_BASELINES]
     for task in recipe.tasks:
-        for arm in ("teacher", *(name for name in recipe.baselines if name not in ENCODER_BASELINES)):
-            job = classifier_job(recipe, task, arm, recipe.seeds[0])
-            if isinstance(job, BilstmJob | TfidfJob):
-                baselines_stage.check(job, texts)
-            else:
-                finetune_stage.check(job, teacher, texts)
+        for arm in (*models, *others):
+            _check_classifier(classifier_job(recipe, task, arm, recipe.seeds[0]), *models.get(arm, models["teacher"]))
     if recipe.student.model is None or encoder_baselines(recipe):
         distil_stage.check(distil_job(recipe, "student", recipe.student.shape, recipe.distil), teacher)
     if recipe.pretrain is not None:
         pretrain_stage.check(pretrain_job(recipe))
     load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+
+
+def _without_weights(name: str) -> tuple[Any, Any]:
+    """A model of this shape with random weights, and its tokenizer."""
+    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
+
+    source = resolve_model(name)
+    model = untrained_masked_lm(source)
+    return model, text_tokenizer(load_tokenizer(source), model)
+
+
+def _check_classifier(job: FinetuneJob | TfidfJob, model: Any, texts: Any) -> None:
+    from potstill.baselines import stage as baselines_stage
+    from potstill.finetune import stage as finetune_stage
+
+    if isinstance(job, BilstmJob | TfidfJob):
+        baselines_stage.check(job, texts)
+    else:
+        finetune_stage.check(job, model, texts)
 
 
 def _require_fitting(recipe: Recipe, student: Any, teacher: Any) -> None:

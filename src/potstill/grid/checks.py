@@ -67,10 +67,9 @@ def _meet(stage: GridStage, opened: _Opened) -> None:
     from potstill.finetune import stage as finetune_stage
     from potstill.pretrain import stage as pretrain_stage
 
-    job = stage.stage.job
-    recipe = stage.recipe
-    given = isinstance(job, FinetuneJob) and job.model == recipe.student.model
-    model, texts = opened.model(job.model if given else recipe.teacher.model)
+    job, teacher, given = stage.stage.job, stage.recipe.teacher.model, stage.recipe.student.model
+    of_given = isinstance(job, FinetuneJob) and job.model == given
+    model, texts = opened.model(given if given and of_given else teacher)
     if isinstance(job, PretrainJob):
         pretrain_stage.check(job)
         opened.read(job.corpus, job.data_dir)

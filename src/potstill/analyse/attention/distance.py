@@ -99,6 +99,7 @@ def collect(texts: Iterable[TextMeasures]) -> SampleMeasures:
     """The measures of texts as they come, stacked; there is at least one. Of two models of 144 heads, 22 kB a text."""
     measured = list(texts)
     first = measured[0]
+    distances = [text.distance for text in measured if text.distance is not None]
     return SampleMeasures(
         n_rows=np.array([text.n_rows for text in measured]),
         sums={
@@ -106,7 +107,7 @@ def collect(texts: Iterable[TextMeasures]) -> SampleMeasures:
             for model in first.sums
         },
         uniform={name: np.array([text.uniform[name] for text in measured]) for name in SHARES},
-        distance=None if first.distance is None else np.stack([text.distance for text in measured]),
+        distance=np.stack(distances) if distances else None,
     )
 
 

@@ -44,10 +44,12 @@ def attribute(model: PreTrainedModel, encoded: Ragged, row: int, texts: TextToke
     inputs = _inputs(model, encoded, row, texts.pad_id)
     baseline = _baseline_ids(inputs["input_ids"], texts)
     with evaluating(model), torch.no_grad():
-        outputs = [_output(model, {**inputs, "input_ids": ids}, target) for ids in (inputs["input_ids"], baseline)]
+        output, of_baseline = (
+            _output(model, {**inputs, "input_ids": ids}, target) for ids in (inputs["input_ids"], baseline)
+        )
     for n_steps in STEPS:
         values = _integrate(model, inputs, baseline, target, n_steps)
-        found = Attribution(values, target, *outputs, n_steps=n_steps)
+        found = Attribution(values, target, output, of_baseline, n_steps)
         if found.is_complete:
             break
     return found

@@ -43,7 +43,7 @@ class ObservedModels:
             encoder = load_encoder(before)
             require_same_heads(encoder, encoders["after"])
             _require_length(encoder, predictor.max_length)
-            encoder.to(predictor.model.device)  # type: ignore[arg-type]
+            encoder.to(predictor.model.device)
             encoders = {"before": open_attention(encoder), **encoders}
         return cls(predictor, encoders, TokenReader(predictor.tokenizer))
 
