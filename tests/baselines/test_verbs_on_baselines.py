@@ -117,7 +117,7 @@ def test_long_texts_are_read_in_windows(make, tmp_path):
     text = " ".join(["the good film was very old"] * 6)
     windows = cut_windows(predictor.tokenizer.encode([text], UNCUT), predictor.tokenizer, 12, 3)
     assert len(windows.owners) > 2
-    apart = predictor._logits(windows.rows)
+    apart = predictor.logits_of(windows.rows)
     np.testing.assert_allclose(predictor.predict([text]).logits[0], apart.mean(axis=0), rtol=0, atol=1e-5)
     assert not RunFolder.open(tmp_path / "run").predictions("test").truncated.any()
 
