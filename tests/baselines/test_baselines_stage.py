@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -192,7 +193,7 @@ def test_it_learns_from_a_teacher_that_reads_the_same_tokens(bilstm, classifiers
 
 
 def test_what_it_cannot_do_is_refused_before_anything_is_written(bilstm, classifiers, tiny, task, tmp_path):
-    with pytest.raises(ModelError, match="pad its batches"):
+    with pytest.raises(ValidationError, match="batches are padded, not packed"):
         bilstm(finetune={"packing": True})
     with pytest.raises(DataError, match="no file of word vectors"):
         bilstm(embeddings=str(tmp_path / "absent.txt"))

@@ -68,7 +68,6 @@ def test_decisions_are_fitted_kept_and_obeyed_by_every_predictor(kind, task, cop
     assert called.code == 0, called.err
     decisions = read_decisions(run)
     assert decisions is not None
-    assert decisions.temperature != 1
     said = open_predictor(run).predict(["a good film", "a bad film"])
     assert said.temperature == decisions.temperature
     assert said.thresholds.tolist() == list(decisions.thresholds.values())
@@ -103,7 +102,9 @@ def test_both_are_compared_with_a_fine_tuned_model(made, potstill, classifiers):
     assert all(costs["texts_per_s"] > 0 and costs["parameters"] > 0 for costs in compared["costs"].values())
 
 
-@pytest.mark.parametrize(("kind", "words"), [("bilstm", "no heads that attend"), ("tfidf", "is a tfidf run")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("bilstm", "has no layers of attention heads"), ("tfidf", "is a tfidf run")]
+)
 def test_there_is_no_attention_from_token_to_token_to_look_at(kind, words, made, potstill, tmp_path):
     refused = potstill("attend", made / f"{kind}-reviews", "--out", tmp_path / "page", "--text", "a good film")
     assert refused.code == 2
@@ -125,7 +126,7 @@ def test_long_texts_are_read_in_windows(make, tmp_path):
     text = " ".join(["the good film was very old"] * 6)
     windows = cut_windows(predictor.tokenizer.encode([text], UNCUT), predictor.tokenizer, 12, 3)
     assert len(windows.owners) > 2
-    apart = predictor._logits(windows.rows)
+    apart = predictor.logits_of(windows.rows)
     np.testing.assert_allclose(predictor.predict([text]).logits[0], apart.mean(axis=0), rtol=0, atol=1e-5)
     assert not RunFolder.open(tmp_path / "run").predictions("test").truncated.any()
 

@@ -22,7 +22,8 @@ TEXTS = ["a good film and a lovely day", "the book was dull", "nasty nasty story
 def observe(run, before=None, max_length=40, windows=None):
     predictor = TorchPredictor.open(run, max_length=max_length)
     predictor.windows = windows
-    return ObservedModels.beside(predictor, None if before is None else str(before))
+    models = ObservedModels.of(predictor)
+    return models if before is None else models.beside(str(before))
 
 
 def measured(models, texts=TEXTS):

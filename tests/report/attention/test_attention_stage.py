@@ -197,6 +197,24 @@ def test_an_epoch_stands_beside_the_encoder_of_its_run(potstill, small, encoders
     assert looked[0]["distance"]["overall"]["value"] != looked[1]["distance"]["overall"]["value"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("bilstm", "BilstmModel has no layers of attention heads; allowed: encoders of BERT's family"),
+        ("tfidf", "is a tfidf run; attention is looked at in a fine-tuned transformer"),
+    ],
+)
+def test_models_without_heads_are_refused(kind, said, potstill, task_flags, tmp_path):
+    small = ("finetune.epochs=1", "finetune.max_length=40", "bilstm.hidden_size=4", "bilstm.embedding_size=8")
+    fields = [part for field in small for part in ("--set", field)] if kind == "bilstm" else []
+    made = potstill("baseline", kind, *task_flags["reviews"], "--out", tmp_path / "run", *fields)
+    assert made.code == 0, made.err
+    called = potstill("attend", tmp_path / "run", "--out", tmp_path / "out")
+    assert called.code == 2
+    assert said in called.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def model_of_the_hub(classifiers, tmp_path):
     """A classifier as the hub's cache keeps it: no run of ours, under the folder of its name."""
@@ -284,7 +302,7 @@ def test_a_base_that_is_gone_is_named_with_the_way_out(potstill, classifiers, tm
 def test_what_is_no_classifier_and_folders_of_others_are_refused(potstill, classifiers, encoders, tmp_path):
     called = potstill("attend", encoders["student"], "--out", tmp_path / "out")
     assert called.code == 2
-    assert "looked at in a fine-tuned classifier" in called.err
+    assert "looked at in a fine-tuned transformer" in called.err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("words")
     called = potstill("attend", classifiers["reviews"], "--out", tmp_path / "mine")

@@ -11,23 +11,18 @@ from potstill.errors import ModelError
 from potstill.models.checkpoints import quietly
 from potstill.models.teacher import select_inputs
 
-
-def require_heads(model: PreTrainedModel) -> None:
-    """Raise ``ModelError`` for a model without heads that attend from token to token, such as a BiLSTM."""
-    if not hasattr(model.base_model.config, "num_attention_heads"):
-        raise ModelError(
-            "the model has no heads that attend from token to token",
-            found=model.config.model_type,
-            allowed="encoders of BERT's family",
-        )
+_FAMILIES = "encoders of BERT's family"
 
 
 def open_attention(model: PreTrainedModel) -> PreTrainedModel:
     """The encoder inside ``model``, set to transformers' ``eager`` attention: no other gives its weights away.
 
-    It shares its tensors with ``model``, whose results stay the same to rounding.
+    It shares its tensors with ``model``, whose results stay the same to rounding. Raises ``ModelError`` for a model
+    without heads of self-attention, such as a BiLSTM.
     """
     encoder: PreTrainedModel = model.base_model
+    if not hasattr(encoder.config, "num_attention_heads"):
+        raise ModelError(f"{type(encoder).__name__} has no layers of attention heads", allowed=_FAMILIES)
     with quietly():
         encoder.set_attn_implementation("eager")
     return encoder
@@ -51,7 +46,7 @@ def read_attention(encoder: PreTrainedModel, encoded: Ragged, row: int, pad_id: 
     if not given or any(layer is None for layer in given):
         raise ModelError(
             f"{type(encoder).__name__} does not give its attention weights",
-            allowed="encoders of BERT's family with attn_implementation='eager'",
+            allowed=f"{_FAMILIES} with attn_implementation='eager'",
         )
     return torch.stack([layer[0] for layer in given]).float().cpu().numpy()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -32,20 +32,21 @@ class ObservedModels:
     reader: TokenReader
 
     @classmethod
-    def beside(cls, predictor: TorchPredictor, before: str | None) -> ObservedModels:
-        """The model of ``predictor`` as ``after``, whose attention is opened, and the encoder ``before``, if named.
+    def of(cls, predictor: TorchPredictor) -> ObservedModels:
+        """The model of ``predictor`` as ``after``, its attention opened; ``ModelError`` for one that has none."""
+        return cls(predictor, {"after": open_attention(predictor.model)}, TokenReader(predictor.tokenizer))
 
-        Raises ``ModelError`` for an encoder that cannot be opened, cuts texts otherwise, or has other layers or heads.
+    def beside(self, before: str) -> ObservedModels:
+        """The same, and as ``before`` the encoder of that name, folder or alias.
+
+        Raises ``ModelError`` where it cannot be opened, cuts texts otherwise, or has other layers or heads.
         """
-        encoders = {"after": open_attention(predictor.model)}
-        if before is not None:
-            _require_same_tokens(load_tokenizer(before), predictor.tokenizer)
-            encoder = load_encoder(before)
-            require_same_heads(encoder, encoders["after"])
-            _require_length(encoder, predictor.max_length)
-            encoder.to(predictor.model.device)
-            encoders = {"before": open_attention(encoder), **encoders}
-        return cls(predictor, encoders, TokenReader(predictor.tokenizer))
+        _require_same_tokens(load_tokenizer(before), self.predictor.tokenizer)
+        encoder = load_encoder(before)
+        require_same_heads(encoder, self.encoders["after"])
+        _require_length(encoder, self.predictor.max_length)
+        encoder.to(self.predictor.model.device)
+        return replace(self, encoders={"before": open_attention(encoder), **self.encoders})
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from typing import Any
 from potstill.analyse.attention.change import AttentionChange, summarise
 from potstill.analyse.attention.distance import collect
 from potstill.analyse.attention.integrated_gradients import GET_CAPTUM, captum_version, has_captum
-from potstill.analyse.attention.maps import require_heads
 from potstill.analyse.attention.observed_models import ObservedModels
 from potstill.analyse.attention.shown import ExplainedText
 from potstill.data.splits import stratified_sample
@@ -108,8 +107,8 @@ def _run_of(path: Path) -> RunFolder | None:
     run = RunFolder.open(folder)
     if run.manifest["stage"] != "finetune":
         raise RunFolderError(
-            f"{path} is a {run.manifest['stage']} run; attention is looked at in a fine-tuned classifier",
-            do="fine-tune it first: potstill finetune --model … --task …",
+            f"{path} is a {run.manifest['stage']} run; attention is looked at in a fine-tuned transformer",
+            do="name a run of: potstill finetune --model … --task …",
         )
     return run
 
@@ -124,9 +123,12 @@ def _encoder_before(request: AttentionRequest, run: RunFolder | None) -> str | N
 def _open_models(request: AttentionRequest, run: RunFolder | None, source: str | None) -> ObservedModels:
     max_length = None if run is None else run.manifest["max_length"]
     predictor = TorchPredictor.open(request.run, max_length=max_length, device=str(training_device()))
-    require_heads(predictor.model)
+    models = ObservedModels.of(predictor)
+    _require_head(request, *models.shape)
+    if source is None:
+        return models
     try:
-        models = ObservedModels.beside(predictor, source)
+        return models.beside(source)
     except ModelError as error:
         raise ModelError(
             f"{source} and {request.run} cannot be looked at side by side: {error.what}",
@@ -134,8 +136,6 @@ def _open_models(request: AttentionRequest, run: RunFolder | None, source: str |
             allowed=error.allowed,
             do="name the encoder that it was fine-tuned from with --before, or look at it --alone",
         ) from error
-    _require_head(request, *models.shape)
-    return models
 
 
 def _require_head(request: AttentionRequest, n_layers: int, n_heads: int) -> None:
