@@ -8,8 +8,11 @@ arms compute the triple loss on the same tokens and update the student:
 - ``2019``: float32, logits of every token for teacher and student, KL over all attended tokens, as the description of
   the original has it: masked selections of whole matrices, torch's own losses, AdamW, clipping at 5;
 - ``masked``: the same losses with KL and projection at the masked tokens alone, nothing else;
+- ``textbrewer``: TextBrewer's ``GeneralDistiller`` with the same losses, KL at masked tokens, where it is installed
+  (``pip install --no-deps textbrewer``); its cross-entropy stands for KL, from which it differs by a constant;
 - ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended
   and over masked tokens;
+- ``potstill-int8``: the same with the teacher's layers in int8, whether or not its agreement would allow it;
 - ``potstill-stored``: the same with the 64 likeliest tokens of the teacher's distributions and its last states read
   from disk, as ``distil.teacher_outputs`` keeps them; the teacher's one run is not timed.
 
@@ -27,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +43,21 @@ from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBe
 from potstill.distil.losses import top_k_log_probabilities
 from potstill.distil.objective import DistillationObjective
 from potstill.models.cpu_dropout import use_bulk_dropout
+from potstill.models.int8_layers import int8_encoder
 from potstill.training.allocator import keep_freed_memory
 from turns import store, table, take_turns
 
 ARMS = {
     "2019": "float32, logits and KL at every token",
     "masked": "float32, logits and KL at masked tokens alone",
+    "textbrewer": "TextBrewer's GeneralDistiller, KL at masked tokens",
     "potstill-attended": "potstill, KL at every token",
     "potstill": "potstill, KL at masked tokens",
+    "potstill-int8": "potstill, KL at masked tokens, the teacher in int8",
     "potstill-stored": "potstill, KL at masked tokens, the teacher's outputs read from disk",
 }
 PEERS = ("2019", "masked")
-VOCABULARY, MASKED, NOT_MASKED, TEMPERATURE = 30522, 0.15, -100, 2.0
+VOCABULARY, MASK, MASKED, NOT_MASKED, TEMPERATURE = 30522, 103, 0.15, -100, 2.0
 ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 Batch = dict[str, Tensor]
 
@@ -71,8 +78,9 @@ def main() -> None:
         return
     sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
     title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
-    repeats = take_turns(__file__, list(ARMS), sys.argv[1:], arguments.repeats)
-    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=PEERS, arms=ARMS, repeats=repeats)))
+    arms = {arm: described for arm, described in ARMS.items() if arm != "textbrewer" or find_spec("textbrewer")}
+    repeats = take_turns(__file__, list(arms), sys.argv[1:], arguments.repeats)
+    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=PEERS, arms=arms, repeats=repeats)))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -135,7 +143,7 @@ def masked_batch(rows: int, length: int) -> Batch:
     ids = torch.randint(1000, VOCABULARY, (rows, length))
     masked = torch.rand(rows, length) < MASKED
     labels = torch.where(masked, ids, NOT_MASKED)
-    return {"input_ids": ids.masked_fill(masked, 103), "attention_mask": torch.ones_like(ids), "labels": labels}
+    return {"input_ids": ids.masked_fill(masked, MASK), "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch], None]:
@@ -145,7 +153,10 @@ def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch
         keep_freed_memory()
         use_bulk_dropout(student)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(student.parameters(), lr=5e-4, eps=1e-6, fused=ours)
-    loss = potstill_loss(arm, teacher) if ours else plain_loss(arm, teacher)
+    if arm == "textbrewer":
+        loss = textbrewer_loss(teacher, student)
+    else:
+        loss = potstill_loss(arm, teacher) if ours else plain_loss(arm, teacher)
 
     def step(batch: Batch) -> None:
         loss(student, batch).backward()
@@ -159,6 +170,8 @@ def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch
 def potstill_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
     """The weighted mean of potstill's terms."""
     positions = "attended" if arm == "potstill-attended" else "masked"
+    if arm == "potstill-int8":
+        teacher = int8_encoder(teacher)  # type: ignore[arg-type]
     objective = DistillationObjective(teacher, ALPHAS, temperature=TEMPERATURE, kl_positions=positions)  # type: ignore[arg-type]
 
     def loss(student: nn.Module, batch: Batch) -> Tensor:
@@ -196,6 +209,35 @@ def plain_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Ten
         flat, flat_taught = (hidden.reshape(-1, hidden.shape[-1]) for hidden in (states, taught))
         cosine = F.cosine_embedding_loss(flat, flat_taught, flat.new_ones(len(flat)))
         return ALPHAS["kl"] * kl + ALPHAS["mlm"] * mlm + ALPHAS["cosine"] * cosine
+
+    return loss
+
+
+def textbrewer_loss(teacher: nn.Module, student: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
+    """The triple loss as TextBrewer adds it up for one batch."""
+    from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+    def seen(batch: Batch, outputs: Any) -> dict[str, Any]:
+        loss = {} if outputs.loss is None else {"losses": (outputs.loss,)}
+        masked = (batch["input_ids"] == MASK).long()
+        return {"logits": (outputs.logits,), "logits_mask": (masked,), "hidden": outputs.hidden_states, **loss}
+
+    match = {"layer_T": -1, "layer_S": -1, "feature": "hidden", "loss": "cos", "weight": ALPHAS["cosine"]}
+    config = DistillationConfig(
+        temperature=TEMPERATURE,
+        kd_loss_weight=ALPHAS["kl"] * TEMPERATURE**2,
+        hard_label_weight=ALPHAS["mlm"],
+        intermediate_matches=[match],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        training = TrainingConfig(log_dir=None, output_dir=folder, device="cpu")
+        distiller = GeneralDistiller(training, config, teacher, student, seen, seen)
+
+    def loss(_: nn.Module, batch: Batch) -> Tensor:
+        unlabelled = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        both = {"teacher": unlabelled, "student": batch}
+        total: Tensor = distiller.train_on_batch(both, {"output_hidden_states": True})[0]
+        return total
 
     return loss
 

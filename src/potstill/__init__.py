@@ -1,7 +1,8 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
-The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``evaluate``,
-``compare``, ``calibrate``, ``failures``, ``ablate``, ``report`` and ``run``. They are loaded when first asked for.
+The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``baseline``,
+``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report`` and ``run``. They are loaded
+when first asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from potstill.api import (
         ablate,
+        attend,
+        baseline,
         calibrate,
         compare,
         distil,
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ablate",
+    "attend",
+    "baseline",
     "calibrate",
     "compare",
     "distil",

@@ -47,6 +47,7 @@ def name_of(page: Path) -> str:
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill import decide, estimate, exploration, pipeline
     from potstill.grid import stage as grid_stage
+    from potstill.report.attention import stage as attention_stage
     from potstill.report.failures import stage as failures_stage
     from potstill.serve import server
 
@@ -58,6 +59,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "estimate", begin)
     monkeypatch.setattr(decide, "calibrate", begin)
     monkeypatch.setattr(failures_stage, "write_failures", begin)
+    monkeypatch.setattr(attention_stage, "attend", begin)
     monkeypatch.setattr(estimate, "estimate_stages", begin)
     monkeypatch.setattr(grid_stage, "run_grid", begin)
     monkeypatch.setattr(exploration, "explore", begin)

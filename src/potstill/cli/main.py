@@ -9,7 +9,7 @@ import threading
 
 import typer
 
-from potstill.cli import ablation, evidence, experiment, failures, serve, study, train
+from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, serve, study, train
 from potstill.errors import PotstillError, StorageError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, study, train, evidence, failures, ablation, serve):
+for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, serve):
     _family.register(app)
 
 
