@@ -34,7 +34,7 @@ def test_a_request_is_a_line_that_holds_neither_text_nor_key_nor_path(lines, fak
     admitted = {"Authorization": f"Bearer {KEY}"}
     with fake.running({"words": predictor}, tmp_path, keys=Keys([KEY])) as running:
         running.client.post("/predict", json={"inputs": [["good diary"], ["film"]]}, headers=admitted)
-        running.client.post("/predict", json={"inputs": SECRET}, headers=admitted)
+        running.client.post("/predict", json={"inputs": SECRET, "truncate": True}, headers=admitted)
         running.client.post("/models/my-diary/predict", json={"inputs": "x"}, headers=admitted)
         running.client.get("/diary?diary=diary", headers=admitted)
         running.client.get("/info", headers={"Authorization": "Bearer diary"})

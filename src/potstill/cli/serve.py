@@ -74,7 +74,7 @@ def serve(
 
 
 def open_predictor(folder: Path) -> ServedPredictor:
-    """The predictor of a folder: a fine-tuned run, read with torch."""
+    """The predictor of a fine-tuned run."""
     from potstill.runtime.torch_predictor import TorchPredictor
 
     return TorchPredictor.open(folder)

@@ -90,9 +90,9 @@ def check_size(texts: Sequence[Text], limits: Limits) -> None:
     for row, text in enumerate(texts):
         length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
         if length > limits.characters:
-            what = f"input {row} is too long"
+            what = f"input {row} is too long: {length} characters"
             allowed = f"at most {limits.characters}"
-            raise RefusedError(413, what, found=f"{length} characters", allowed=allowed, counted_as="validation")
+            raise RefusedError(413, what, allowed=allowed, counted_as="validation")
 
 
 async def _answer_of(

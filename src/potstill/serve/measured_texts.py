@@ -50,8 +50,7 @@ def measure_texts(
         row = int(truncated.argmax())
         raise RefusedError(
             422,
-            f"input {row} is too long",
-            found=f"{n_tokens[row]} tokens",
+            f"input {row} is too long: {n_tokens[row]} tokens",
             allowed=f"at most {predictor.max_length}",
             do="shorten it, or send truncate: true",
             counted_as="tokenization",

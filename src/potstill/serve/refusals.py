@@ -54,8 +54,7 @@ def overloaded(waiting: int, most: int) -> RefusedError:
     """The queue has no room for the request; the client is to try again later."""
     return RefusedError(
         429,
-        "the server is overloaded: its queue has no room for these texts",
-        found=f"{waiting} texts waiting",
+        f"the server is overloaded: {waiting} texts wait, and its queue has no room for these",
         allowed=f"{most} texts",
         do="try again in a moment",
         counted_as="overloaded",
