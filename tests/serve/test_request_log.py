@@ -43,7 +43,7 @@ def test_a_request_is_a_line_that_holds_neither_text_nor_key_nor_path(lines, fak
     assert [line["status"] for line in requests] == [200, 424, 404, 404, 401, 422]
     assert not [word for word in ("diary", KEY) if word in json.dumps(lines())]
     first, failed = requests[:2]
-    assert (first["route"], first["bundle"], first["texts"], first["tokens"]) == ("/predict", "words", 2, 10)
+    assert (first["route"], first["bundle"], first["texts"], first["tokens"]) == ("/predict", "words", 2, 11)
     assert first["ms"] >= first["inference_ms"] >= 0
     assert (failed["level"], failed["refused"], failed["error"]["type"]) == ("error", "inference", "RuntimeError")
     assert any("fake.py" in place for place in failed["error"]["at"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.requests import Request
@@ -107,7 +107,8 @@ async def _answer_of(
 async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], came: float, deadline_s: float) -> Result:
     """The result, unless the client hangs up or the deadline passes first."""
     left_s = came + deadline_s - time.perf_counter()
-    done, _ = await asyncio.wait({wanted, gone}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+    both: set[asyncio.Future[Any]] = {wanted, gone}
+    done, _ = await asyncio.wait(both, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
     if wanted in done:
         error = wanted.exception()
         if error is None:
