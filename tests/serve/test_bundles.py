@@ -160,7 +160,8 @@ def test_no_request_is_lost_while_bundles_are_replaced(fake, shelf, tmp_path):
             shelf.write(["good", f"label-{round_}"])
             running.reload()
             fake.until(lambda done=round_ + 2: len(shelf.opened) == done)
-            fake.until(lambda least=len(statuses) + 5: len(statuses) > least)
+            answered = len(statuses)
+            fake.until(lambda least=answered + 5: len(statuses) > least)
         stop.set()
         for client in clients:
             client.join(20)
