@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import statistics
 import sys
@@ -56,7 +57,6 @@ ARMS = {
     "potstill-int8": "potstill, KL at masked tokens, the teacher in int8",
     "potstill-stored": "potstill, KL at masked tokens, the teacher's outputs read from disk",
 }
-PEERS = ("2019", "masked")
 VOCABULARY, MASK, MASKED, NOT_MASKED, TEMPERATURE = 30522, 103, 0.15, -100, 2.0
 ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 Batch = dict[str, Tensor]
@@ -79,8 +79,9 @@ def main() -> None:
     sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
     title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
     arms = {arm: described for arm, described in ARMS.items() if arm != "textbrewer" or find_spec("textbrewer")}
+    peers = [arm for arm in arms if not arm.startswith("potstill")]
     repeats = take_turns(__file__, list(arms), sys.argv[1:], arguments.repeats)
-    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=PEERS, arms=arms, repeats=repeats)))
+    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=peers, arms=arms, repeats=repeats)))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -90,8 +91,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     batch = masked_batch(arguments.rows, arguments.length)
     step = stepper(arguments.arm, teacher, student)
     with tempfile.TemporaryDirectory() as folder:
-        said = stored_outputs(teacher, batch, Path(folder)) if arguments.arm == "potstill-stored" else dict
         before = peak_gib()
+        said = stored_outputs(batch, Path(folder), arguments) if arguments.arm == "potstill-stored" else dict
         times = []
         for _ in range(arguments.steps + 2):
             started = time.perf_counter()
@@ -102,8 +103,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def stored_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> Callable[[], Batch]:
-    """What ``distil.teacher_outputs`` keeps of the teacher on this batch, written; returns what reads it."""
+def write_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> None:
+    """What ``distil.teacher_outputs`` keeps of the teacher on this batch."""
     states = teacher.bert(batch["input_ids"], batch["attention_mask"]).last_hidden_state.flatten(0, 1)
     masked = batch["labels"].flatten() != NOT_MASKED
     top = top_k_log_probabilities(teacher.cls(states[masked]), 64, TEMPERATURE)
@@ -115,13 +116,27 @@ def stored_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> Call
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in arrays}
+
+
+def stored_outputs(batch: Batch, folder: Path, arguments: argparse.Namespace) -> Callable[[], Batch]:
+    """What reads the teacher's outputs on this batch, which a process of its own wrote: its memory is not counted."""
+    writer = multiprocessing.get_context("spawn").Process(target=_write_apart, args=(batch, folder, arguments.small))
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise RuntimeError("the teacher's outputs could not be written")
+    mapped = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
 
     def read() -> Batch:
         found = {name: torch.from_numpy(np.array(array)) for name, array in mapped.items() if name != "teacher_indices"}
         return {**found, "teacher_indices": torch.from_numpy(mapped["teacher_indices"].astype(np.int64))}
 
     return read
+
+
+def _write_apart(batch: Batch, folder: Path, small: bool) -> None:
+    torch.manual_seed(0)
+    write_outputs(models(small)[0], batch, folder)
 
 
 def peak_gib() -> float:

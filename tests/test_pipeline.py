@@ -147,6 +147,6 @@ def test_a_given_student_of_another_depth_than_the_baselines_is_refused(potstill
     given = f"student.model={experiment.folder / 'encoders' / 'student'}"
     called = potstill("run", experiment.recipe, "--out", tmp_path / "x", "--set", given, "--set", "student.layers=1")
     assert called.code == 2
-    assert "the baselines would have 1 layers" in called.err
-    assert "set student.layers to 2" in called.err
+    assert "the baselines would have 1 layers, 32 wide" in called.err
+    assert "set student.layers to 2 and" in called.err
     assert not (tmp_path / "x").exists()

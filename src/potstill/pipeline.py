@@ -9,7 +9,7 @@ from typing import Any
 from potstill.decide import decide_runs
 from potstill.errors import OtherRunError, RecipeError
 from potstill.machine import machine, versions
-from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, PretrainJob, Recipe
+from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, Job, PretrainJob, Recipe
 from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.runs import RunFolder, fingerprint, read_json, require_unused, set_aside, write_json, write_text
 from potstill.stages import (
@@ -153,7 +153,7 @@ def _read_inputs(recipe: Recipe) -> None:
     teacher, _ = models["teacher"]
     if recipe.student.model is not None:
         models["student"] = _without_weights(recipe.student.model)
-        _require_fitting(recipe, models["student"][0].config, teacher.config)
+        _require_fitting(recipe, models["student"], models["teacher"])
     others = [name for name in recipe.baselines if name not in ENCODER_BASELINES]
     for task in recipe.tasks:
         for arm in (*models, *others):
@@ -162,7 +162,12 @@ def _read_inputs(recipe: Recipe) -> None:
         distil_stage.check(distil_job(recipe, "student", recipe.student.shape, recipe.distil), teacher)
     if recipe.pretrain is not None:
         pretrain_stage.check(pretrain_job(recipe))
-    load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+    if any(isinstance(stage.job, PretrainJob) or _reads_corpus(stage.job) for stage in plan(recipe)):
+        load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+
+
+def _reads_corpus(job: Job) -> bool:
+    return isinstance(job, DistilJob) and bool(job.distil.epochs or job.distil.max_steps)
 
 
 def _without_weights(name: str) -> tuple[Any, Any]:
@@ -184,20 +189,23 @@ def _check_classifier(job: FinetuneJob | TfidfJob, model: Any, texts: Any) -> No
         finetune_stage.check(job, model, texts)
 
 
-def _require_fitting(recipe: Recipe, student: Any, teacher: Any) -> None:
-    """Raise RecipeError where a given student is no match for the arms it is to be compared with or to learn from."""
-    if encoder_baselines(recipe) and student.num_hidden_layers != recipe.student.layers:
+def _require_fitting(recipe: Recipe, student: tuple[Any, Any], teacher: tuple[Any, Any]) -> None:
+    """Raise where a given student is no match for the arms it is to be compared with, or for who it learns from."""
+    from potstill.models.teacher import check_same_vocabulary
+
+    (given, of_given), (taught, of_taught) = student, teacher
+    shape = recipe.student
+    wanted = {"layers": shape.layers, "hidden_size": shape.hidden_size or taught.config.hidden_size}
+    found = {"layers": given.config.num_hidden_layers, "hidden_size": given.config.hidden_size}
+    if encoder_baselines(recipe) and wanted != found:
         raise RecipeError(
-            f"the baselines would have {recipe.student.layers} layers, and {recipe.student.model} has "
-            f"{student.num_hidden_layers}",
-            do=f"set student.layers to {student.num_hidden_layers}, or leave the baselines out",
+            f"the baselines would have {wanted['layers']} layers, {wanted['hidden_size']} wide, and "
+            f"{shape.model} has {found['layers']}, {found['hidden_size']} wide",
+            do=f"set student.layers to {found['layers']} and student.hidden_size to {found['hidden_size']}, or leave "
+            "the baselines out",
         )
-    if recipe.second_distillation and student.vocab_size != teacher.vocab_size:
-        raise RecipeError(
-            "a second distillation needs a student with its teacher's vocabulary",
-            found=f"{student.vocab_size:,} pieces",
-            allowed=f"{teacher.vocab_size:,}",
-        )
+    if recipe.second_distillation:
+        check_same_vocabulary(of_taught, of_given)
 
 
 def _claim_folder(recipe: Recipe) -> None:

@@ -158,6 +158,8 @@ class DistilSection(TrainingSection):
         unstored = [name for name in ("alpha_logit_mse", "alpha_hidden_mse") if getattr(self, name)]
         if self.teacher_outputs is not None and unstored:
             raise ValueError(f"teacher_outputs keeps nothing that {' and '.join(unstored)} could be computed from")
+        if self.teacher_precision == "int8" and unstored:
+            raise ValueError(f"teacher_precision: int8 is not checked on what {' and '.join(unstored)} learn from")
         return self
 
 
@@ -170,7 +172,7 @@ class FinetuneSection(ClassifierSection, TrainingSection):
     dropout: Share | None = Field(None, description="Dropout before the classifier; the model's own when absent.")
     packing: bool = Field(
         False,
-        description="Texts end to end in training batches; padded rows of like length waste 3 to 7%, which this saves.",
+        description="Texts end to end in training batches; what padded rows of like length waste, some 5%, this saves.",
     )
     evaluate_batch_size: Positive = Field(64, description="Rows per batch in evaluation.")
     teacher_weight: Share = Field(

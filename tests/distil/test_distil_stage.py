@@ -213,9 +213,13 @@ def test_what_needs_more_of_the_teacher_than_is_stored_is_refused(distil):
 # -- a teacher in int8 ------------------------------------------------------------------------------------------------
 
 
+IN_INT8 = {"teacher_precision": "int8"}
+
+
 def test_a_teacher_in_int8_teaches_nearly_what_it_does_in_float32_and_its_agreement_is_told(distil):
     # oracle: the same steps with the teacher in float32
-    exact, near = distil(out="exact"), distil(out="near", distil={"teacher_precision": "int8"})
+    settings = {"kl_positions": "attended"}  # the small corpus has too few masked tokens to compare
+    exact, near = distil(out="exact", distil=settings), distil(out="near", distil={**settings, **IN_INT8})
     first, second = (load_file(run.path / "model.safetensors") for run in (exact, near))
     assert all(torch.allclose(first[name], second[name], atol=5e-3) for name in first)
     assert any(not torch.equal(first[name], second[name]) for name in first)
@@ -224,12 +228,12 @@ def test_a_teacher_in_int8_teaches_nearly_what_it_does_in_float32_and_its_agreem
 
 
 def test_what_a_teacher_in_int8_said_is_kept_apart_from_what_it_said_in_float32(distil, monkeypatch):
-    stored = {"teacher_outputs": {"mask_draws": 1}}
+    stored = {"teacher_outputs": {"mask_draws": 1}, "kl_positions": "attended"}
     distil(out="exact", distil=stored)
     written = []
     observe = teacher_draws._observe
     monkeypatch.setattr(teacher_draws, "_observe", lambda *given: written.append(1) or observe(*given))
-    distil(out="near", distil={**stored, "teacher_precision": "int8"})
+    distil(out="near", distil={**stored, **IN_INT8})
     assert written
 
 

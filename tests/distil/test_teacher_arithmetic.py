@@ -30,7 +30,7 @@ def batches(n: int, rows: int = 8, length: int = 20) -> Iterator[dict[str, np.nd
 
 
 def test_a_teacher_agrees_with_itself():
-    found = agreement(model(0), model(0), batches(2))
+    found = agreement(model(0), model(0), batches(40))
     assert (found.first_choice, found.allows) == (1.0, True)
     assert found.kl == pytest.approx(0.0, abs=1e-6)
     assert found.cosine_distance == pytest.approx(0.0, abs=1e-6)
@@ -44,7 +44,7 @@ def test_agreement_is_that_of_the_whole_models_at_the_tokens_that_count():
     with torch.no_grad():
         first, second = one(**inputs, output_hidden_states=True), other(**inputs, output_hidden_states=True)
     p, q = (torch.distributions.Categorical(logits=outputs.logits[masked]) for outputs in (first, second))
-    assert found.masked == int(masked.sum())
+    assert found.compared == int(masked.sum())
     assert found.kl == pytest.approx(float(torch.distributions.kl_divergence(p, q).mean()), rel=1e-4)
     assert found.first_choice == pytest.approx(float((p.probs.argmax(-1) == q.probs.argmax(-1)).float().mean()))
     cosine = torch.nn.functional.cosine_similarity(first.hidden_states[-1], second.hidden_states[-1], dim=-1)
@@ -52,7 +52,7 @@ def test_agreement_is_that_of_the_whole_models_at_the_tokens_that_count():
     assert not found.allows
 
 
-def test_no_more_batches_are_read_than_a_thousand_masked_tokens_need():
+def test_no_more_batches_are_read_than_a_thousand_tokens_need():
     read = 0
 
     def counted() -> Iterator[dict[str, np.ndarray]]:
@@ -62,12 +62,12 @@ def test_no_more_batches_are_read_than_a_thousand_masked_tokens_need():
             yield batch
 
     found = agreement(model(0), model(0), counted())
-    assert 1000 <= found.masked < 1100
+    assert 1000 <= found.compared < 1100
     assert read < 60
 
 
 def test_a_teacher_whose_weights_fit_8_bits_runs_in_them():
-    taken, found = in_int8(model(0), batches(4))
+    taken, found = in_int8(model(0), batches(40))
     assert found.allows
     assert "so it runs in int8" in found.sentence()
     assert any(type(module).__name__ == "Int8Linear" for module in taken.modules())
@@ -78,7 +78,19 @@ def test_a_teacher_that_8_bits_ruin_stays_as_it_is():
     with torch.no_grad():  # one column a thousand times as large leaves the others no step of their own
         for layer in teacher.bert.encoder.layer:
             layer.intermediate.dense.weight[:, 0] *= 1000
-    taken, found = in_int8(teacher, batches(4))
+    taken, found = in_int8(teacher, batches(40))
     assert taken is teacher
     assert not found.allows
     assert "so it runs in float32" in found.sentence()
+
+
+def test_fewer_tokens_than_a_thousand_are_no_ground_to_go_by():
+    taken, found = in_int8(model(0), batches(2))
+    assert found.compared < 1000
+    assert not any(type(module).__name__ == "Int8Linear" for module in taken.modules())
+    assert "which is fewer than 1,000, so it runs in float32" in found.sentence()
+
+
+def test_all_attended_tokens_are_compared_where_the_student_learns_from_all():
+    (batch,) = batches(1)
+    assert agreement(model(0), model(1), [batch], "attended").compared == int(batch["attention_mask"].sum())

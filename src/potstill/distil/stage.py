@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -150,7 +151,8 @@ def _lesson(
 
 def _taught_in_int8(job: DistilJob, lesson: _Lesson, student: PreTrainedModel) -> _Lesson:
     """The lesson with its teacher in int8, if that agrees with the teacher as it is; told in the notes."""
-    teacher, found = in_int8(lesson.objective.teacher, lesson.held)
+    batches = chain(lesson.held, lesson.train)  # few blocks may be held out
+    teacher, found = in_int8(lesson.objective.teacher, batches, job.distil.kl_positions)
     return replace(lesson, objective=_objective(job, teacher, student), notes=[*lesson.notes, found.sentence()])
 
 

@@ -86,6 +86,7 @@ def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
             role=facts["role"],
             **_run_figures(runs[arm]),
             **_compared(comparison, arm),
+            p_beside=_beside(comparison["arms"][arm], task["arms"]),
             **_speed(speeds, arm, comparison["reference"]),
         )
         for arm, facts in task["arms"].items()
@@ -185,6 +186,14 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
         "p_value": change["p_value"] if change else None,
         "test": "paired bootstrap" if change else "",
         "agreement": rows["agreement"] if rows else None,
+    }
+
+
+def _beside(compared: Mapping[str, Any], arms: Mapping[str, Any]) -> dict[str, float]:
+    """Other arms by their titles, with the p-value of the difference from each; none in a comparison without them."""
+    changes = compared.get("beside", {})
+    return {
+        arms[other]["title"]: change["p_value"] for other, change in changes.items() if change["p_value"] is not None
     }
 
 

@@ -71,13 +71,14 @@ def measured_throughput(
 
 
 def flop_counter() -> FlopCounterMode:
-    """torch's counter of the operations of matrix products, with what it leaves out: attention and LSTM of CPUs."""
+    """torch's counter of the operations of matrix products, attention, LSTM and int8 of CPUs included."""
     aten = torch.ops.aten
     left_out = {
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
         aten.mkldnn_rnn_layer: _lstm_flops,
         aten.mkldnn_rnn_layer_backward: _lstm_backward_flops,
+        torch.ops.quantized.linear_dynamic: _int8_flops,
     }
     return FlopCounterMode(display=False, custom_mapping=left_out)
 
@@ -90,6 +91,11 @@ def _attention_backward_flops(
     gradient: Shape, query: Shape, key: Shape, value: Shape, *others: Any, **named: Any
 ) -> int:
     return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+def _int8_flops(states: Shape, packed: Any, *others: Any, out_shape: Shape, **named: Any) -> int:
+    """A linear layer whose weights are packed: what comes in is as wide as they are long."""
+    return 2 * math.prod(out_shape) * states[-1]
 
 
 def _lstm_flops(states: Shape, weight_ih: Shape, weight_hh: Shape, *others: Any, **named: Any) -> int:

@@ -150,5 +150,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(page):
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     page.refresh()
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
-    found(page, "#tokens .panel:last-child .token")[2].click()
+    token = found(page, "#tokens .panel:last-child .token")[2]
+    page.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", token)
+    token.click()
     assert "“good” attends to" in found(page, "#tokens .readout")[1].text

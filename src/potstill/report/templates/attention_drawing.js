@@ -18,12 +18,12 @@ const short = (token, most = 11) => (token.length > most ? `${token.slice(0, mos
 // -- tokens, coloured by what they receive ----------------------------------------------------------------------------
 
 const kindOf = (place) => {
-  if (text().counts[place] > 1) return "gap";
-  if (text().special[place]) return "special";
-  return text().starts[place] ? "" : "piece";
+  if (text().counts[place] > 1) return "token gap";
+  if (text().special[place]) return "token special";
+  return text().starts[place] ? "token" : "token piece";
 };
 const tokenButton = (place) => make("button", {
-  type: "button", class: `token ${kindOf(place)}`, "data-place": place, tabindex: "-1",
+  type: "button", class: kindOf(place), "data-place": place, tabindex: "-1",
 }, spell(place));
 const layTokens = () => {
   by("tokens").replaceChildren(...models().map((model) => panel(
