@@ -19,7 +19,7 @@ from potstill.data.token_budget import batch_bounds
 from potstill.data.tokens import EncodedTexts, TextTokenizer
 from potstill.data.windows import UNCUT, cut_windows, pool_windows
 from potstill.errors import BundleError, DataError, ModelError, UsageError
-from potstill.records import Predictions, ProblemType, Text
+from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
 from potstill.runtime.lookahead import ahead
 
@@ -245,17 +245,6 @@ def checked_texts(texts: Iterable[Text], *, pairs: bool) -> Iterator[Text]:
             if not is_unicode(part):
                 raise DataError(f"row {number} holds half of a surrogate pair, which is no character")
         yield text
-
-
-def is_unicode(text: str) -> bool:
-    """Whether every code point of ``text`` is a character: ``"\\ud800"`` alone is none."""
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _kind(n_texts: int) -> str:

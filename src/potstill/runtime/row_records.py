@@ -12,6 +12,7 @@ from typing import IO, Any, NoReturn
 
 from potstill.data.formats import LONGEST_FIELD_CHARACTERS
 from potstill.errors import DataError
+from potstill.records import is_unicode
 
 LONGEST_ROW = 2**24
 """In bytes, unpacked: 16 MiB. A longer one is no row, and is not kept in memory."""
@@ -106,6 +107,8 @@ def json_values(line: str) -> Mapping[str, Any]:
         raise ValueError(f"not JSON: {error.msg} at {error.pos}") from error
     if not isinstance(row, dict):
         raise TypeError(f"no object, but {type(row).__name__}")
+    if "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
+        raise ValueError("holds half of a surrogate pair, which is no character")
     return row
 
 
@@ -124,6 +127,7 @@ class SeparatedRecords:
         csv.field_size_limit(LONGEST_FIELD_CHARACTERS)
         self._lines = lines
         self._taken: list[bytes] = []
+        self._size = 0
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
 
     def __iter__(self) -> SeparatedRecords:
@@ -136,7 +140,8 @@ class SeparatedRecords:
         if not line:
             raise StopIteration
         self._taken.append(line)
-        if sum(map(len, self._taken)) > LONGEST_ROW:
+        self._size += len(line)
+        if self._size > LONGEST_ROW:
             raise _TooLongError
         first = len(self._taken) == 1
         return (self._lines.without_mark(line) if first else line).decode("utf-8", "surrogateescape")
@@ -144,7 +149,7 @@ class SeparatedRecords:
     def fields(self) -> list[str] | str | None:
         """The fields of the next record that is not empty; why it has none; None at the end."""
         while True:
-            self._taken = []
+            self._taken, self._size = [], 0
             try:
                 found = next(self._reader)
                 b"".join(self._taken).decode("utf-8")
