@@ -1,7 +1,8 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
 The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``evaluate``,
-``compare``, ``calibrate``, ``failures``, ``ablate``, ``report`` and ``run``. They are loaded when first asked for.
+``compare``, ``calibrate``, ``failures``, ``ablate``, ``report``, ``run``, ``export`` and ``predict``. They are loaded
+when first asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
         report,
         run,
     )
+    from potstill.shipping import export, predict
+
+_SHIPPING = ("export", "predict")
+"""Verbs that are loaded without the others: where bundles are only used, no library of training is installed."""
 
 __all__ = [
     "ablate",
@@ -32,8 +37,10 @@ __all__ = [
     "distil",
     "evaluate",
     "explore",
+    "export",
     "failures",
     "finetune",
+    "predict",
     "pretrain",
     "report",
     "run",
@@ -45,7 +52,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"potstill has no {name!r}; it has {', '.join(__all__)}")
     from importlib import import_module
 
-    return getattr(import_module("potstill.api"), name)
+    return getattr(import_module("potstill.shipping" if name in _SHIPPING else "potstill.api"), name)
 
 
 class _Verbs(ModuleType):

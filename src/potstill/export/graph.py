@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from potstill.bundle import GRAPH_INPUTS, Graph
-from potstill.errors import ModelError
+from potstill.errors import ModelError, UsageError
 from potstill.models.checkpoints import quietly
 from potstill.models.teacher import accepted_inputs, longest_input
 
@@ -27,6 +28,13 @@ LARGEST_BYTES = 2**31 - 2**24
 
 _ROWS, _LENGTH = 2, 8
 """Of the batch that is traced: sizes other than 1, which the trace would take for fixed."""
+
+
+def require_exporter() -> None:
+    """Raise UsageError unless the packages that write graphs are installed."""
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"graphs are written with {' and '.join(missing)}", do="pip install 'potstill[export]'")
 
 
 class _Logits(nn.Module):

@@ -20,12 +20,13 @@ from potstill.errors import DataError, UsageError
 from potstill.evaluate.held_out import SELECTION
 from potstill.evaluate.stage import open_runs
 from potstill.export.gate import TOLERANCES, Gate, hold_against, rows_to_compare
-from potstill.export.graph import write_graph
+from potstill.export.graph import require_exporter, write_graph
 from potstill.models.long_texts import windows_of
 from potstill.models.teacher import open_classifier
 from potstill.records import Predictions
 from potstill.runs import RunFolder, fingerprint, require_unused, storage_errors
 from potstill.runtime.bundle_predictor import BundlePredictor
+from potstill.runtime.engine import choose_engine
 
 FORMATS = tuple(TOLERANCES)
 """In what arithmetic weights can be written."""
@@ -56,6 +57,8 @@ def export_run(
         raise UsageError("weights cannot be written in this arithmetic", found=arithmetic, allowed=FORMATS)
     if gate_rows < 1:
         raise UsageError("the gate compares at least one row", found=gate_rows)
+    require_exporter()
+    choose_engine(engine)
     require_unused(out)
     (folder,), data = open_runs([run], data_dir)
     stored = folder.predictions(SELECTION)

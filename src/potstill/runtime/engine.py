@@ -73,7 +73,7 @@ def open_engine(model: Path, graph: Graph, plan: ThreadPlan, name: str | None = 
     Raises UsageError for an engine that is not there, BundleError for a graph that it cannot open or that takes other
     inputs than ``graph`` says.
     """
-    chosen = _choose(name)
+    chosen = choose_engine(name)
     if chosen == "openvino":
         from potstill.runtime.openvino_engine import OpenVinoEngine
 
@@ -83,7 +83,8 @@ def open_engine(model: Path, graph: Graph, plan: ThreadPlan, name: str | None = 
     return OnnxRuntimeEngine(model, graph, plan)
 
 
-def _choose(name: str | None) -> str:
+def choose_engine(name: str | None = None) -> str:
+    """The engine called ``name``, or the first that is installed; UsageError where it is not there."""
     if name is not None and name not in ENGINES:
         raise UsageError("there is no such inference engine", found=name, allowed=ENGINES)
     installed = installed_engines()

@@ -25,7 +25,7 @@ from potstill.runtime.row_texts import RowTexts
 from potstill.runtime.row_writer import RowWriter, open_writer, written_format
 
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2**23
-"""Rows are predicted and written so many at a time, or as many as have so many characters; a kill loses one such part."""
+"""Rows are predicted and written so many at a time, or as many as have so many characters; a kill loses one part."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def predict_files(
     bundle: Bundle,
     files: Sequence[Path],
     out: Path,
-    wanted: Wanted = Wanted(),  # noqa: B008  (it is frozen)
+    wanted: Wanted = Wanted(),
     *,
     tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def predict_files(
     kind, packed = written_format(out)
     texts = RowTexts(bundle.reading, wanted.text_columns)
     answers = Answers(predictor.label_names, predictor.problem_type, wanted.top_k, wanted.prefix)
-    sources = [(path.name, open_rows(path, wanted.kind)) for path in files]
+    sources = [(str(path), open_rows(path, wanted.kind)) for path in files]
     try:
         columns, schema = _checked(sources, texts, txt=_all_txt(files, wanted.kind))
         writer = open_writer(kind, columns, answers, packed=packed, schema=schema)
@@ -139,7 +139,7 @@ def predict_stream(
     stream: IO[bytes],
     out: IO[bytes],
     kind: str,
-    wanted: Wanted = Wanted(),  # noqa: B008  (it is frozen)
+    wanted: Wanted = Wanted(),
     *,
     bad: IO[bytes] | None = None,
     tell: Callable[[str], None] = lambda message: None,

@@ -81,7 +81,9 @@ class UnfinishedFile:
             found: dict[str, Any] | None = read_json(self.folder / _JOURNAL)
         except ValueError as broken:
             raise self._other(f"its journal is damaged ({broken})") from broken
-        if found is not None and found.get("work") != self._work:
+        if found is not None and not {"work", "state"} <= found.keys():
+            raise self._other("its journal is damaged")
+        if found is not None and found["work"] != self._work:
             raise self._other("of another bundle, other files or other options")
         return found
 
@@ -96,7 +98,7 @@ class UnfinishedFile:
             raise UsageError(f"{self.folder} was not made by potstill", do="choose another -o")
 
     def write_begin(self, begin: bytes) -> None:
-        """Open the files and cut off what was written behind the last commit; ``begin`` is written where there is none."""
+        """Open the files, cut off what was written behind the last commit, and write ``begin`` where there was none."""
         with storage_errors(self.out):
             self._files = [_opened(self.folder / _ROWS), _opened(self.folder / _BAD)]
             for file, size in zip(self._files, (self.state.rows_bytes, self.state.bad_bytes), strict=True):
