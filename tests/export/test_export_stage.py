@@ -76,7 +76,7 @@ def test_a_bundle_that_says_something_else_is_refused_and_nothing_is_left(run_co
     stored = RunFolder.open(run).raw_predictions("selection")
     rewrite(run, logits=-stored.logits)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(CheckError, match="share of labels flipped 1 .*--force"):
+    with pytest.raises(CheckError, match=r"share of labels flipped 1 .*--force"):
         export_run(run, tmp_path / "bundle")
     assert sorted(tmp_path.iterdir()) == before
 

@@ -20,8 +20,11 @@ LONGEST_ROW = 2**24
 Record = Mapping[str, Any] | str
 """Values by column; or in words, why there are none."""
 
-_TOO_LONG = f"longer than {LONGEST_ROW:,} bytes"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def _too_long() -> str:
+    return f"longer than {LONGEST_ROW:,} bytes"
 
 
 class _TooLongError(Exception):
@@ -71,7 +74,7 @@ def line_row(lines: Lines, parse: Callable[[str], Mapping[str, Any]], *, skip_em
     while line := lines.take():
         if len(line) > LONGEST_ROW:
             lines.pass_over(line)
-            return _TOO_LONG
+            return _too_long()
         content = lines.without_mark(line).rstrip(b"\r\n")
         lines.used([line])
         if content.strip() or not skip_empty:
@@ -178,7 +181,7 @@ class SeparatedRecords:
         self._lines.give_back(others)
         if len(first) > LONGEST_ROW:
             self._lines.pass_over(first)
-            return _TOO_LONG
+            return _too_long()
         self._lines.used([first])
         return "a quote that is never closed" if others else reason
 
