@@ -67,25 +67,26 @@ class UnfinishedFile:
         self.bad_out = out.with_name(out.name + BAD_SUFFIX)
         self._work = work
         found = self._found()
-        if not (found and found["state"]["whole"]):
+        if found is None or not found.whole:
             self._require_free()
         with storage_errors(out):
             self._lock = take_lock(self.folder / _LOCK, out)
         found = self._found()  # as another process may have left it until now
         self.resumed = found is not None
-        self.state = State() if found is None else _state(found["state"])
+        self.state = found or State()
         self._files: list[IO[bytes]] = []
 
-    def _found(self) -> dict[str, Any] | None:
+    def _found(self) -> State | None:
+        """What the journal says of this work; None where there is none."""
         try:
-            found: dict[str, Any] | None = read_json(self.folder / _JOURNAL)
-        except ValueError as broken:
-            raise self._other(f"its journal is damaged ({broken})") from broken
-        if found is not None and not {"work", "state"} <= found.keys():
-            raise self._other("its journal is damaged")
-        if found is not None and found["work"] != self._work:
-            raise self._other("of another bundle, other files or other options")
-        return found
+            content = read_json(self.folder / _JOURNAL)
+            if content is None:
+                return None
+            if content["work"] != self._work:
+                raise self._other("of another bundle, other files or other options")
+            return _state(content["state"])
+        except (KeyError, TypeError, ValueError) as broken:
+            raise self._other(f"and its journal is damaged ({broken})") from broken
 
     def _other(self, what: str) -> UsageError:
         return UsageError(f"{self.folder} holds unfinished work, {what}", do="remove that folder, or choose another -o")
