@@ -66,15 +66,24 @@ class UnfinishedFile:
         self.out, self.folder = out, out.with_name(f"{out.name}.unfinished")
         self.bad_out = out.with_name(out.name + BAD_SUFFIX)
         self._work = work
-        found = self._found()
-        if found is None or not found.whole:
-            self._require_free()
+        self._checked()
         with storage_errors(out):
             self._lock = take_lock(self.folder / _LOCK, out)
-        found = self._found()  # as another process may have left it until now
+        try:
+            found = self._checked()  # as another process may have left it until now
+        except BaseException:
+            self._lock.close()
+            raise
         self.resumed = found is not None
         self.state = found or State()
         self._files: list[IO[bytes]] = []
+
+    def _checked(self) -> State | None:
+        """What was found, where nothing forbids going on."""
+        found = self._found()
+        if found is None or not found.whole:
+            self._require_free()
+        return found
 
     def _found(self) -> State | None:
         """What the journal says of this work; None where there is none."""
