@@ -35,9 +35,11 @@ def available_cores() -> int:
     return max(1, min(bound, _quota() or bound))
 
 
-def _quota() -> int | None:
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+def _quota(limit: Path = _CPU_LIMIT) -> int | None:
     """Whole cores that the control group of a container allows; None where it sets no bound."""
-    limit = Path("/sys/fs/cgroup/cpu.max")
     try:
         share, _, period = limit.read_text().partition(" ")
         return math.ceil(int(share) / int(period))
