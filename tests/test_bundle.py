@@ -87,7 +87,7 @@ def test_a_missing_file_is_named(folder, name):
 
 def test_a_newer_form_is_refused_with_what_to_do(folder):
     change(folder, format=2, potstill="9.9.9", label_names="of another form")
-    with pytest.raises(BundleError, match=r"newer potstill \(9\.9\.9\).*found format 2.*upgrade"):
+    with pytest.raises(BundleError, match=r"newer potstill \(9\.9\.9\).*found 'format 2'.*upgrade"):
         read_bundle(folder)
 
 
