@@ -41,9 +41,6 @@ def test_a_bundle_outside_the_tolerance_ends_with_exit_code_3(potstill, classifi
     assert refused.code == 3
     assert "largest logit difference" in refused.err
     assert not (tmp_path / "bundle").exists()
-    forced = potstill("export", run, "--out", tmp_path / "bundle", "--force", "--json")
-    assert forced.code == 0, forced.err
-    assert json.loads(forced.out)["forced"] is True
 
 
 def test_predict_adds_columns_and_tells_counts(potstill, bundles, tiny, tmp_path):
