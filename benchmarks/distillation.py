@@ -8,8 +8,11 @@ arms compute the triple loss on the same tokens and update the student:
 - ``2019``: float32, logits of every token for teacher and student, KL over all attended tokens, as the description of
   the original has it: masked selections of whole matrices, torch's own losses, AdamW, clipping at 5;
 - ``masked``: the same losses with KL and projection at the masked tokens alone, nothing else;
+- ``textbrewer``: TextBrewer's ``GeneralDistiller`` with the same losses, KL at masked tokens, where it is installed
+  (``pip install --no-deps textbrewer``); its cross-entropy stands for KL, from which it differs by a constant;
 - ``potstill-attended``, ``potstill``: ``DistillationObjective`` with the parts of potstill's trainer, KL over attended
   and over masked tokens;
+- ``potstill-int8``: the same with the teacher's layers in int8, whether or not its agreement would allow it;
 - ``potstill-stored``: the same with the 64 likeliest tokens of the teacher's distributions and its last states read
   from disk, as ``distil.teacher_outputs`` keeps them; the teacher's one run is not timed.
 
@@ -21,12 +24,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +44,20 @@ from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBe
 from potstill.distil.losses import top_k_log_probabilities
 from potstill.distil.objective import DistillationObjective
 from potstill.models.cpu_dropout import use_bulk_dropout
+from potstill.models.int8_layers import int8_encoder
 from potstill.training.allocator import keep_freed_memory
 from turns import store, table, take_turns
 
 ARMS = {
     "2019": "float32, logits and KL at every token",
     "masked": "float32, logits and KL at masked tokens alone",
+    "textbrewer": "TextBrewer's GeneralDistiller, KL at masked tokens",
     "potstill-attended": "potstill, KL at every token",
     "potstill": "potstill, KL at masked tokens",
+    "potstill-int8": "potstill, KL at masked tokens, the teacher in int8",
     "potstill-stored": "potstill, KL at masked tokens, the teacher's outputs read from disk",
 }
-PEERS = ("2019", "masked")
-VOCABULARY, MASKED, NOT_MASKED, TEMPERATURE = 30522, 0.15, -100, 2.0
+VOCABULARY, MASK, MASKED, NOT_MASKED, TEMPERATURE = 30522, 103, 0.15, -100, 2.0
 ALPHAS = {"kl": 5.0, "mlm": 2.0, "cosine": 1.0}
 Batch = dict[str, Tensor]
 
@@ -71,8 +78,10 @@ def main() -> None:
         return
     sizes = "6 layers to 3, 384 wide" if arguments.small else "12 layers to 6, 768 wide"
     title = f"Distillation steps on {arguments.rows} rows of {arguments.length} tokens, {sizes}"
-    repeats = take_turns(__file__, list(ARMS), sys.argv[1:], arguments.repeats)
-    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=PEERS, arms=ARMS, repeats=repeats)))
+    arms = {arm: described for arm, described in ARMS.items() if arm != "textbrewer" or find_spec("textbrewer")}
+    peers = [arm for arm in arms if not arm.startswith("potstill")]
+    repeats = take_turns(__file__, list(arms), sys.argv[1:], arguments.repeats)
+    print(table(store(arguments.name, title=title, rate="tokens_per_s", peers=peers, arms=arms, repeats=repeats)))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -82,8 +91,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     batch = masked_batch(arguments.rows, arguments.length)
     step = stepper(arguments.arm, teacher, student)
     with tempfile.TemporaryDirectory() as folder:
-        said = stored_outputs(teacher, batch, Path(folder)) if arguments.arm == "potstill-stored" else dict
         before = peak_gib()
+        said = stored_outputs(batch, Path(folder), arguments) if arguments.arm == "potstill-stored" else dict
         times = []
         for _ in range(arguments.steps + 2):
             started = time.perf_counter()
@@ -94,8 +103,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def stored_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> Callable[[], Batch]:
-    """What ``distil.teacher_outputs`` keeps of the teacher on this batch, written; returns what reads it."""
+def write_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> None:
+    """What ``distil.teacher_outputs`` keeps of the teacher on this batch."""
     states = teacher.bert(batch["input_ids"], batch["attention_mask"]).last_hidden_state.flatten(0, 1)
     masked = batch["labels"].flatten() != NOT_MASKED
     top = top_k_log_probabilities(teacher.cls(states[masked]), 64, TEMPERATURE)
@@ -107,13 +116,27 @@ def stored_outputs(teacher: BertForMaskedLM, batch: Batch, folder: Path) -> Call
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in arrays}
+
+
+def stored_outputs(batch: Batch, folder: Path, arguments: argparse.Namespace) -> Callable[[], Batch]:
+    """What reads the teacher's outputs on this batch, which a process of its own wrote: its memory is not counted."""
+    writer = multiprocessing.get_context("spawn").Process(target=_write_apart, args=(batch, folder, arguments.small))
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise RuntimeError("the teacher's outputs could not be written")
+    mapped = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
 
     def read() -> Batch:
         found = {name: torch.from_numpy(np.array(array)) for name, array in mapped.items() if name != "teacher_indices"}
         return {**found, "teacher_indices": torch.from_numpy(mapped["teacher_indices"].astype(np.int64))}
 
     return read
+
+
+def _write_apart(batch: Batch, folder: Path, small: bool) -> None:
+    torch.manual_seed(0)
+    write_outputs(models(small)[0], batch, folder)
 
 
 def peak_gib() -> float:
@@ -135,7 +158,7 @@ def masked_batch(rows: int, length: int) -> Batch:
     ids = torch.randint(1000, VOCABULARY, (rows, length))
     masked = torch.rand(rows, length) < MASKED
     labels = torch.where(masked, ids, NOT_MASKED)
-    return {"input_ids": ids.masked_fill(masked, 103), "attention_mask": torch.ones_like(ids), "labels": labels}
+    return {"input_ids": ids.masked_fill(masked, MASK), "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch], None]:
@@ -145,7 +168,10 @@ def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch
         keep_freed_memory()
         use_bulk_dropout(student)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(student.parameters(), lr=5e-4, eps=1e-6, fused=ours)
-    loss = potstill_loss(arm, teacher) if ours else plain_loss(arm, teacher)
+    if arm == "textbrewer":
+        loss = textbrewer_loss(teacher, student)
+    else:
+        loss = potstill_loss(arm, teacher) if ours else plain_loss(arm, teacher)
 
     def step(batch: Batch) -> None:
         loss(student, batch).backward()
@@ -159,6 +185,8 @@ def stepper(arm: str, teacher: nn.Module, student: nn.Module) -> Callable[[Batch
 def potstill_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
     """The weighted mean of potstill's terms."""
     positions = "attended" if arm == "potstill-attended" else "masked"
+    if arm == "potstill-int8":
+        teacher = int8_encoder(teacher)  # type: ignore[arg-type]
     objective = DistillationObjective(teacher, ALPHAS, temperature=TEMPERATURE, kl_positions=positions)  # type: ignore[arg-type]
 
     def loss(student: nn.Module, batch: Batch) -> Tensor:
@@ -196,6 +224,35 @@ def plain_loss(arm: str, teacher: nn.Module) -> Callable[[nn.Module, Batch], Ten
         flat, flat_taught = (hidden.reshape(-1, hidden.shape[-1]) for hidden in (states, taught))
         cosine = F.cosine_embedding_loss(flat, flat_taught, flat.new_ones(len(flat)))
         return ALPHAS["kl"] * kl + ALPHAS["mlm"] * mlm + ALPHAS["cosine"] * cosine
+
+    return loss
+
+
+def textbrewer_loss(teacher: nn.Module, student: nn.Module) -> Callable[[nn.Module, Batch], Tensor]:
+    """The triple loss as TextBrewer adds it up for one batch."""
+    from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+    def seen(batch: Batch, outputs: Any) -> dict[str, Any]:
+        loss = {} if outputs.loss is None else {"losses": (outputs.loss,)}
+        masked = (batch["input_ids"] == MASK).long()
+        return {"logits": (outputs.logits,), "logits_mask": (masked,), "hidden": outputs.hidden_states, **loss}
+
+    match = {"layer_T": -1, "layer_S": -1, "feature": "hidden", "loss": "cos", "weight": ALPHAS["cosine"]}
+    config = DistillationConfig(
+        temperature=TEMPERATURE,
+        kd_loss_weight=ALPHAS["kl"] * TEMPERATURE**2,
+        hard_label_weight=ALPHAS["mlm"],
+        intermediate_matches=[match],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        training = TrainingConfig(log_dir=None, output_dir=folder, device="cpu")
+        distiller = GeneralDistiller(training, config, teacher, student, seen, seen)
+
+    def loss(_: nn.Module, batch: Batch) -> Tensor:
+        unlabelled = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        both = {"teacher": unlabelled, "student": batch}
+        total: Tensor = distiller.train_on_batch(both, {"output_hidden_states": True})[0]
+        return total
 
     return loss
 

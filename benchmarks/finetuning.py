@@ -5,12 +5,13 @@
 The arms train a DistilBERT of random weights on the same texts of a real task:
 
 - ``papers``: every text padded to ``--max-length``, rows in random order, float32;
-- ``best``: padded to the longest of the batch, rows grouped by length, bf16 where ``precision: auto`` takes it here;
+- ``best``: padded to the longest of the batch, rows grouped by length within windows of 50 batches, as Trainer groups
+  them in a training of any length (in one of few batches it would not), bf16 where ``precision: auto`` takes it here;
 - ``potstill-torch``: potstill with ``kernels: torch``, that is without its own dropout and attention;
 - ``potstill``: ``potstill.training.trainer.fit`` as the recipes use it.
 
-The arms take turns (``turns.py``). Measured: texts and tokens per second over the whole training call, and the largest
-resident memory of the process. They are printed and kept in ``docs/measured``.
+The arms take turns (``turns.py``). Measured: texts and tokens per second over the training call, rows and tokenizer
+ready before it, and the largest resident memory of the process. They are printed and kept in ``docs/measured``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import DataCollatorWithPadding, DistilBertConfig, DistilBertForSequenceClassification
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from potstill.data.catalogue import get_task
 from potstill.data.tasks import load_task
@@ -73,7 +76,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, default="6x768")
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--texts", type=int, default=640, help="texts an arm trains on; papers takes a twentieth")
+    parser.add_argument("--texts", type=int, default=640, help="texts an arm trains on; papers takes two batches")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--name", default="finetuning", help="of the file in docs/measured")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
@@ -90,9 +93,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     )
     model = DistilBertForSequenceClassification(config)
     with tempfile.TemporaryDirectory() as work:
-        train = with_potstill if arguments.arm.startswith("potstill") else with_transformers
+        prepare = with_potstill if arguments.arm.startswith("potstill") else with_transformers
+        train = prepare(model, encoded, targets, pad_id, arguments, Path(work))
         started = time.perf_counter()
-        train(model, encoded, targets, pad_id, arguments, Path(work))
+        train()
         elapsed_s = time.perf_counter() - started
     return {
         "texts_per_s": len(encoded) / elapsed_s,
@@ -102,8 +106,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def rows(arguments: argparse.Namespace) -> tuple[EncodedTexts, Any, int]:
-    """The texts as token ids, their targets and the padding's id; fewer for the arm whose rate no length changes."""
-    n_texts = arguments.texts // 20 if arguments.arm == "papers" else arguments.texts
+    """The texts as token ids, their targets, the padding's id; two batches for the arm whose rate no text changes."""
+    n_texts = 2 * arguments.batch_size if arguments.arm == "papers" else arguments.texts
     task = load_task(get_task(arguments.task), data_dir=arguments.data_dir, seed=0, limits={"train": n_texts})
     split = task.split("train")
     source = resolve_model(TEACHER)
@@ -113,8 +117,8 @@ def rows(arguments: argparse.Namespace) -> tuple[EncodedTexts, Any, int]:
 
 def with_potstill(
     model: Any, encoded: EncodedTexts, targets: Any, pad_id: int, arguments: argparse.Namespace, work: Path
-) -> None:
-    """One epoch by potstill's trainer."""
+) -> Callable[[], Any]:
+    """One epoch by potstill's trainer, ready to go."""
     settings = TrainingSettings(
         **RATES,
         batch_size=arguments.batch_size,
@@ -124,13 +128,14 @@ def with_potstill(
         kernels="torch" if arguments.arm == "potstill-torch" else "auto",
     )
     batches = LabelledTexts(encoded, targets, pad_id, batch_size=arguments.batch_size, seed=0)
-    fit(model, ClassificationObjective("single_label_classification"), batches, settings, work=work)
+    objective = ClassificationObjective("single_label_classification")
+    return lambda: fit(model, objective, batches, settings, work=work)
 
 
 def with_transformers(
     model: Any, encoded: EncodedTexts, targets: Any, pad_id: int, arguments: argparse.Namespace, work: Path
-) -> None:
-    """One epoch by transformers' Trainer."""
+) -> Callable[[], Any]:
+    """One epoch by transformers' Trainer, ready to go."""
     papers = arguments.arm == "papers"
     bf16 = not papers and TrainingSettings(**RATES, batch_size=1, epochs=1, seed=0).resolved_precision == "bf16"
     padding: dict[str, Any] = {"padding": "max_length", "max_length": arguments.max_length} if papers else {}
@@ -139,7 +144,6 @@ def with_transformers(
         output_dir=str(work),
         per_device_train_batch_size=arguments.batch_size,
         num_train_epochs=1,
-        train_sampling_strategy="random" if papers else "group_by_length",
         bf16=bf16,
         save_strategy="no",
         report_to="none",
@@ -147,7 +151,19 @@ def with_transformers(
     )
     dataset = [{"input_ids": encoded.row(i).tolist(), "labels": int(targets[i])} for i in range(len(encoded))]
     collate = DataCollatorWithPadding(load_tokenizer(resolve_model(TEACHER)), **padding)
-    transformers.Trainer(model, settings, train_dataset=dataset, data_collator=collate).train()  # type: ignore[arg-type]
+    trainer = (transformers.Trainer if papers else Grouping)(
+        model, settings, train_dataset=dataset, data_collator=collate
+    )  # type: ignore[arg-type]
+    return trainer.train
+
+
+class Grouping(transformers.Trainer):
+    """Trainer grouping rows by length within windows of 50 batches, however few there are."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        lengths = [len(row["input_ids"]) for row in self.train_dataset]  # type: ignore[union-attr]
+        order = get_length_grouped_indices(lengths, self.args.train_batch_size, mega_batch_mult=50)
+        return order
 
 
 if __name__ == "__main__":

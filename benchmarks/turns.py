@@ -7,6 +7,7 @@ the machine does hit all arms alike, so ratios are formed within a repeat and th
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def store(
     """
     content = {
         "title": title,
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_paths(sys.argv[1:])]),
         "rate": rate,
         "peers": list(peers),
         "quality": quality,
@@ -66,6 +68,13 @@ def store(
     MEASURED.mkdir(parents=True, exist_ok=True)
     write_json(MEASURED / f"{name}.json", content)
     return content
+
+
+def _without_paths(options: Sequence[str]) -> list[str]:
+    """The options as another machine would give them: the folder of the data is ``DATA``."""
+    following = [None, *options]
+    named = ["DATA" if before == "--data-dir" else option for before, option in zip(following, options, strict=False)]
+    return ["--data-dir=DATA" if option.startswith("--data-dir=") else option for option in named]
 
 
 def table(measured: Mapping[str, Any]) -> str:
@@ -84,7 +93,8 @@ def table(measured: Mapping[str, Any]) -> str:
         rows.append([f"{arm}: {described}", *medians, *ratios, *differs])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     where = ", ".join(f"{name}: {value}" for name, value in measured["machine"].items())
-    return "\n".join([f"{measured['title']}, {len(repeats)} repeats.\n", *lines, f"\nMachine and versions — {where}."])
+    title = f"{measured['title']}, {len(repeats)} repeats: `{measured['command']}`\n"
+    return "\n".join([title, *lines, f"\nMachine and versions — {where}."])
 
 
 def _ratio(repeats: Sequence[Mapping[str, Figures]], rate: str, arm: str, peer: str) -> str:

@@ -1,4 +1,4 @@
-"""The plan of a recipe, and what ``run`` skips, repeats and sets aside."""
+"""What ``run`` skips, repeats and sets aside."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from typing import Any
 import pytest
 from sklearn.metrics import accuracy_score
 
-from potstill import pipeline
+from potstill.cli.printing import comparison_rows
 from potstill.distil import stage as distil_stage
 from potstill.evaluate.stage import store_predictions
 from potstill.finetune import stage as finetune_stage
 from potstill.pretrain import stage as pretrain_stage
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
 from potstill.runs import RunFolder
 
 ONE_TASK = ("seeds=[1]", "second_distillation=false", "baselines=[random]", "evaluate.speed_texts=4")
-
-
-def recipe(**fields: Any) -> Recipe:
-    return Recipe.model_validate({"name": "x", "seeds": [1, 2], "tasks": [{"name": "cola"}], **fields})
 
 
 def hashes(folder: Path) -> dict[str, bytes]:
@@ -57,58 +52,6 @@ def run_copy(finished: Any, tmp_path: Path) -> Callable[..., Any]:
     run_again = functools.partial(run, shutil.copytree(original, tmp_path / "copy"))
     run_again.folder = tmp_path / "copy"  # type: ignore[attr-defined]
     return run_again
-
-
-def test_the_plan_makes_everything_before_it_is_needed():
-    stages = pipeline.plan(recipe(pretrain={}, second_distillation=True))
-    made: set[str] = set()
-    for stage in stages:
-        job = stage.job
-        needed = {
-            PretrainJob: lambda job: [],
-            DistilJob: lambda job: [job.teacher.model],
-            FinetuneJob: lambda job: [job.model, *([job.teacher] if job.teacher else [])],
-        }[type(job)](job)
-        assert set(needed) <= made, stage.name
-        made.add(str(job.out))
-    assert [type(stage.job) for stage in stages] == [PretrainJob] + 3 * [DistilJob] + 10 * [FinetuneJob]
-
-
-def test_the_default_plan_has_both_baselines_for_every_task_and_seed():
-    stages = pipeline.plan(recipe(tasks=[{"name": "cola"}, {"name": "mrpc", "seeds": [3]}]))
-    assert [stage.name for stage in stages if stage.name.startswith("cola")] == [
-        f"cola: {arm}, seed {seed}"
-        for arm in ("teacher", "student", "copied layers, no distillation", "random weights")
-        for seed in (1, 2)
-    ]
-    assert sum(stage.name.startswith("mrpc") for stage in stages) == 4
-
-
-def test_every_arm_is_fine_tuned_with_the_same_settings_and_seeds():
-    """Pitfall 5: what differs between the arms is the model, and nothing else."""
-    jobs = [stage.job for stage in pipeline.plan(recipe(finetune={"epochs": 2})) if isinstance(stage.job, FinetuneJob)]
-    assert len({job.out for job in jobs}) == len(jobs) == 8
-    assert len({json.dumps({**job.substance(), "seed": 0}, sort_keys=True) for job in jobs}) == 1
-
-
-def test_a_task_may_be_fine_tuned_in_its_own_way():
-    tasks = [{"name": "cola", "finetune": {"max_length": 64}}, {"name": "mrpc"}]
-    jobs = [stage.job for stage in pipeline.plan(recipe(tasks=tasks)) if isinstance(stage.job, FinetuneJob)]
-    assert {(job.task.name, job.finetune.max_length) for job in jobs} == {("cola", 64), ("mrpc", 128)}
-
-
-def test_baselines_differ_from_the_student_in_the_one_thing_they_are_for():
-    jobs = {
-        stage.job.out.name: stage.job.substance()
-        for stage in pipeline.plan(recipe(baselines=["copied", "random", "mlm_only"]))
-        if isinstance(stage.job, DistilJob)
-    }
-    student = jobs["student"]
-    assert jobs["copied"]["student"] == student["student"]
-    assert jobs["random"]["student"] == {**student["student"], "initialise": "random"}
-    assert jobs["copied"]["distil"] == jobs["random"]["distil"] == {**student["distil"], "epochs": 0.0}
-    weights = {"alpha_ce": 0.0, "alpha_cos": 0.0, "alpha_mlm": 1.0}
-    assert jobs["mlm_only"]["distil"] == {**student["distil"], **weights}
 
 
 def test_a_second_run_trains_nothing_and_changes_nothing(run_copy, monkeypatch):
@@ -172,7 +115,7 @@ def test_predictions_that_were_stored_again_are_compared_again(run_copy):
 def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
     folder = experiment.folder / "tasks" / "pairs"
     compared = json.loads((folder / "comparison.json").read_text())
-    rows = pipeline.comparison_rows(compared)
+    rows = comparison_rows(compared)
     assert [row["arm"] for row in rows] == ["teacher", "student", "student-second", "copied", "random"]
     scores = {}
     for row in rows:
@@ -180,3 +123,30 @@ def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
         scores[row["arm"]] = accuracy_score(predictions.targets, predictions.logits.argmax(axis=1))
         assert row["median"] == pytest.approx(scores[row["arm"]])
     assert rows[1]["retention"] == pytest.approx(scores["student"] / scores["teacher"])
+
+
+# -- a student that is given -------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_with_a_given_student_distils_nothing_and_has_the_same_page(potstill, experiment, tiny, tmp_path):
+    fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", "baselines=[copied]", "pretrain=null")
+    given = (f"student.model={experiment.folder / 'encoders' / 'student'}", f"teacher.model={tiny.teacher}")
+    flags = [part for field in (*fields, *given) for part in ("--set", field)]
+    called = potstill("run", experiment.recipe, "--out", tmp_path / "given", *flags)
+    assert called.code == 0, called.err
+    assert {path.name for path in (tmp_path / "given" / "encoders").iterdir()} == {"copied"}
+    assert "distil the student" not in called.err
+    student = RunFolder.open(tmp_path / "given" / "tasks" / "reviews" / "student" / "seed-1")
+    assert student.manifest["base_model"] == str(experiment.folder / "encoders" / "student")
+    assert "Layer map" not in (tmp_path / "given" / "report.html").read_text(encoding="utf-8")
+    planned = potstill("run", experiment.recipe, "--out", tmp_path / "given", *flags, "--dry-run")
+    assert planned.code == 0, planned.err
+
+
+def test_a_given_student_of_another_depth_than_the_baselines_is_refused(potstill, experiment, tmp_path):
+    given = f"student.model={experiment.folder / 'encoders' / 'student'}"
+    called = potstill("run", experiment.recipe, "--out", tmp_path / "x", "--set", given, "--set", "student.layers=1")
+    assert called.code == 2
+    assert "the baselines would have 1 layers, 32 wide" in called.err
+    assert "set student.layers to 2 and" in called.err
+    assert not (tmp_path / "x").exists()

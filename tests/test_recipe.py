@@ -115,7 +115,7 @@ def test_an_unknown_key_that_resembles_none_lists_those_there_are():
         ("finetune.head", {"size": 5}, r"finetune\.head: size is that of the hidden layer"),
         ("finetune.rates.decay", 1.5, r"finetune\.rates\.decay: Input should be less than or equal to 1; found 1\.5"),
         ("finetune.class_weights", "balancd", r"finetune\.class_weights: Input should be 'none' or 'balanced' or "),
-        ("finetune.class_weights", {"a": -1}, r"finetune: class_weights: the weight of 'a' is below 0"),
+        ("finetune.class_weights", {"a": -1}, r"finetune\.class_weights: the weight of 'a' is below 0"),
         ("finetune", {"keep_epochs": True, "evaluate_steps": 3}, r"keep_epochs keeps what each epoch's validation saw"),
         ("finetune.freeze_layers", 7, r"freeze_layers is 7, and the student has 6"),
         ("tasks.0.finetune", {"freeze_layers": 7}, r"freeze_layers is 7, and the student has 6"),

@@ -75,6 +75,8 @@ def test_a_field_of_a_section_that_is_absent_has_no_value():
         ("evaluate.resamples", "all arms are measured alike"),
         ("data_dir", "all arms read the same data"),
         ("baselines", "with measured"),
+        ("bilstm.weighting", "trains in its own way .* compare it with potstill run"),
+        ("tfidf.ngrams", "trains in its own way"),
         ("tasks", "name the field of one task"),
     ],
 )

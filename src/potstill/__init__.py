@@ -1,8 +1,8 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
-The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``evaluate``,
-``compare``, ``calibrate``, ``failures``, ``ablate``, ``report``, ``run``, ``export`` and ``predict``. They are loaded
-when first asked for.
+The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``baseline``,
+``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report``, ``run``, ``export`` and
+``predict``. They are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from potstill.api import (
         ablate,
+        attend,
+        baseline,
         calibrate,
         compare,
         distil,
@@ -32,6 +34,8 @@ _SHIPPING = ("export", "predict")
 
 __all__ = [
     "ablate",
+    "attend",
+    "baseline",
     "calibrate",
     "compare",
     "distil",

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from potstill import decide, pipeline
+from potstill.errors import RecipeError
 from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
 from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
+from potstill.records import Text
 from potstill.runs import RunFolder
 from potstill.sections import build
 
@@ -118,6 +121,43 @@ def finetune(
     return pipeline.finetune(build(FinetuneJob, apply_overrides(_nested(fields), set), where="finetune"))
 
 
+def baseline(
+    kind: Literal["bilstm", "tfidf"],
+    task: str,
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    file: Files = None,
+    text_column: Columns = None,
+    label_column: Columns = None,
+    teacher: str | Path | None = None,
+    seed: int = 1,
+    data_dir: str | Path | None = None,
+    set: Sequence[str] = (),
+) -> RunFolder:
+    """Train a model that is no transformer on a task alone: a BiLSTM with attention, or TF-IDF under a linear model.
+
+    ``model`` gives a BiLSTM its tokens or embeddings where ``set`` says ``"bilstm.tokens=teacher"`` or
+    ``"bilstm.embeddings=teacher"``, and ``teacher`` is a run on the same task whose outputs it learns as well; the
+    linear model has neither. Task, files and columns are as in ``finetune``, resuming and errors as in ``pretrain``.
+    """
+    jobs: dict[str, type[BilstmJob | TfidfJob]] = {"bilstm": BilstmJob, "tfidf": TfidfJob}
+    if kind not in jobs:
+        raise RecipeError("there is no such baseline", found=kind, allowed=tuple(jobs))
+    fields = {
+        "out": out,
+        "seed": seed,
+        "data_dir": data_dir,
+        "model": None if model is None else str(model),
+        "teacher": None if teacher is None else str(teacher),
+        "task.name": task,
+        "task.files": _file_names(file),
+        "task.text_columns": _listed(text_column),
+        "task.label_columns": _listed(label_column),
+    }
+    return pipeline.finetune(build(jobs[kind], apply_overrides(_nested(fields), set), where=f"baseline {kind}"))
+
+
 def evaluate(
     run: str | Path, *, split: str | None = None, data_dir: str | Path | None = None, batch_size: int = 64
 ) -> dict[str, float]:
@@ -184,6 +224,54 @@ def failures(
     from potstill.report.failures.stage import write_failures
 
     return write_failures(Path(run), teacher=_path(teacher), split=split, out=_path(out), data_dir=_path(data_dir))
+
+
+def attend(
+    run: str | Path,
+    out: str | Path,
+    *,
+    text: str | Sequence[Text] = (),
+    second: str | Sequence[str] = (),
+    before: str | Path | None = None,
+    alone: bool = False,
+    task: str | None = None,
+    split: str | None = None,
+    sample: int | None = None,
+    seed: int = 1,
+    reach: int = 2,
+    show: int = 5,
+    tokens: int = 64,
+    layer: int | None = None,
+    head: int | None = None,
+    data_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Look at what a fine-tuned run attends to, beside the encoder ``before``; write page and figures into ``out``.
+
+    ``text`` holds texts to show, ``second`` the second text of each where the model reads pairs; they are measured too
+    unless ``sample`` asks for texts of a task. Without them 500 texts of the run's task are measured and some shown.
+    ``before`` None is the encoder that the run was fine-tuned from. Returns what ``attention.json`` holds.
+    """
+    from potstill.report.attention import stage
+    from potstill.report.attention.request import AttentionRequest, pair_up
+
+    request = AttentionRequest(
+        run=Path(run),
+        out=Path(out),
+        before=None if before is None else str(before),
+        alone=alone,
+        texts=pair_up(_several(text), _several(second)),
+        task=task,
+        split=split,
+        sample=sample,
+        seed=seed,
+        reach=reach,
+        show=show,
+        tokens=tokens,
+        layer=layer,
+        head=head,
+        data_dir=_path(data_dir),
+    )
+    return stage.attend(request)
 
 
 def report(folder: str | Path) -> Path:
@@ -275,6 +363,10 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
         inner[last] = value
     return nested
+
+
+def _several(texts: str | Sequence[Any]) -> Sequence[Any]:
+    return (texts,) if isinstance(texts, str) else texts
 
 
 def _listed(columns: Columns) -> list[str] | None:

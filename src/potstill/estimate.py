@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from potstill.pipeline import Stage, plan
+from potstill.data.windows import UNCUT
 from potstill.recipe import (
     CorpusSection,
     DistilJob,
@@ -22,14 +22,21 @@ from potstill.recipe import (
     Job,
     PretrainJob,
     Recipe,
-    StudentSection,
     TrainingSection,
 )
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe_baselines import BilstmSection
+from potstill.recipe_models import StudentSection
 from potstill.records import Text
 from potstill.runs import is_run, read_json
+from potstill.stages import Stage, plan
 
 UTILISATION = 0.4
 """Share of the rate of large matrix products that a training step reaches; 0.35 to 0.6 were measured."""
+LSTM_UTILISATION = 0.15
+"""The same for an LSTM, whose matrices are small and wait for one another."""
+SPARSE_UTILISATION, SOLVER_STEPS = 0.01, 100
+"""The same for products with sparse features, and steps of a logistic regression over them."""
 START_S = 5.0
 """Seconds that every stage spends on loading and writing."""
 SAMPLE = 256
@@ -61,6 +68,32 @@ class Shape:
         return self.layers * (4 * self.width**2 + 2 * self.width * self.inner) + self.width * self.vocabulary
 
 
+@dataclass(frozen=True)
+class LstmShape:
+    """The same for a BiLSTM with attention: layers, width of the embeddings and of each direction, and vocabulary."""
+
+    layers: int
+    width: int
+    hidden: int
+    vocabulary: int
+
+    @property
+    def weights(self) -> float:
+        """Parameters besides the embeddings: of each direction four gates, then attention."""
+        widths = [self.width] + (self.layers - 1) * [2 * self.hidden]
+        return sum(2 * 4 * self.hidden * (width + self.hidden) for width in widths) + (2 * self.hidden) ** 2
+
+    @property
+    def forward_flops(self) -> float:
+        """Floating-point operations per token of one forward pass."""
+        return 2.0 * self.weights
+
+    @property
+    def parameters(self) -> float:
+        """Parameters, embeddings included."""
+        return self.weights + self.width * self.vocabulary
+
+
 def estimate(recipe: Recipe) -> list[dict[str, Any]]:
     """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
     return estimate_stages([(recipe, stage) for stage in plan(recipe)])
@@ -77,39 +110,74 @@ def estimate_stages(planned: Sequence[tuple[Recipe, Stage]]) -> list[dict[str, A
     ]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a stage does: rows met in an epoch, tokens trained on over all of them, parameters, and operations in all.
+
+    utilisation: share of the machine's matrix rate that such work reaches.
+    """
+
+    rows: int
+    tokens: float
+    parameters: float
+    flops: float
+    utilisation: float = UTILISATION
+
+
 def _row(recipe: Recipe, stage: Stage, rate: float, students: Collection[str]) -> dict[str, Any]:
-    """``students`` are the folders of encoders of the student's shape, from which some classifiers are fine-tuned."""
-    job = stage.job
-    teacher = _teacher_shape(recipe)
-    if isinstance(job, PretrainJob):
-        rows, length = _corpus_size(recipe, job.corpus)
-        trained, flops, shape = (
-            _trained_rows(job.pretrain, rows, length),
-            _mlm_flops(teacher, job.pretrain.masking.share),
-            teacher,
-        )
-        trained += job.pretrain.head_steps * _rows_per_batch(job.pretrain, length)
-    elif isinstance(job, DistilJob):
-        rows, length = _corpus_size(recipe, job.corpus)
-        shape, share = _student_shape(teacher, job.student), job.distil.masking.share
-        trained = _trained_rows(job.distil, rows, length)
-        flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
-    else:
-        assert isinstance(job, FinetuneJob)
-        shape = _student_shape(teacher, recipe.student) if job.model in students else teacher
-        rows, length, measured = _task_size(recipe, job)
-        trained = (
-            _trained_rows(job.finetune, rows, length) + measured / 3
-        )  # a forward pass is a third of a training step
-        flops = 3 * shape.forward_flops
+    work = _work(recipe, stage.job, students)
     return {
         "stage": stage.name,
-        "state": _state(job),
-        "rows": rows,
-        "tokens": round(trained * length),
-        "parameters": round(shape.parameters),
-        "minutes": round((trained * length * flops / (rate * UTILISATION) + START_S) / 60, 1),
+        "state": _state(stage.job),
+        "rows": work.rows,
+        "tokens": round(work.tokens),
+        "parameters": round(work.parameters),
+        "minutes": round((work.flops / (rate * work.utilisation) + START_S) / 60, 1),
     }
+
+
+def _work(recipe: Recipe, job: Job, students: Collection[str]) -> _Work:
+    """``students`` are the folders of encoders of the student's shape, from which some classifiers are fine-tuned."""
+    teacher = _shape_of(recipe.teacher.model)
+    if isinstance(job, PretrainJob):
+        rows, length = _corpus_size(recipe, job.corpus)
+        trained = _trained_rows(job.pretrain, rows, length)
+        trained += job.pretrain.head_steps * _rows_per_batch(job.pretrain, length)
+        flops = _mlm_flops(teacher, job.pretrain.masking.share)
+        return _Work(rows, trained * length, teacher.parameters, trained * length * flops)
+    if isinstance(job, DistilJob):
+        rows, length = _corpus_size(recipe, job.corpus)
+        shape, share = _student_shape(teacher, job.student), job.distil.masking.share
+        tokens = length * _trained_rows(job.distil, rows, length)
+        flops = _mlm_flops(shape, share) + teacher.forward_flops + share * teacher.projection_flops
+        return _Work(rows, tokens, shape.parameters, tokens * flops)
+    if isinstance(job, TfidfJob):
+        return _linear_work(recipe, job)
+    assert isinstance(job, FinetuneJob)
+    if job.model == recipe.student.model:
+        return _classifier_work(recipe, job, _shape_of(job.model))
+    classifier = _student_shape(teacher, recipe.student) if job.model in students else teacher
+    return _classifier_work(recipe, job, classifier)
+
+
+def _classifier_work(recipe: Recipe, job: FinetuneJob, shape: Shape) -> _Work:
+    size = _task_size(recipe, job, job.finetune.max_length)
+    measured = size.selection * (job.finetune.epochs + 1) + size.reported
+    # a forward pass is a third of a training step
+    tokens = size.length * (_trained_rows(job.finetune, size.train, size.length) + measured / 3)
+    if isinstance(job, BilstmJob):
+        lstm = _lstm_shape(shape, job.bilstm)
+        return _Work(size.train, tokens, lstm.parameters, tokens * 3 * lstm.forward_flops, LSTM_UTILISATION)
+    return _Work(size.train, tokens, shape.parameters, tokens * 3 * shape.forward_flops)
+
+
+def _linear_work(recipe: Recipe, job: TfidfJob) -> _Work:
+    """A fit for each penalty, each of some steps over all features of all rows; the features bound the parameters."""
+    size = _task_size(recipe, job, UNCUT)
+    fewest, most = job.tfidf.ngrams
+    tokens = size.train * size.length
+    flops = 4 * size.outputs * SOLVER_STEPS * len(job.tfidf.penalties) * (most - fewest + 1) * tokens
+    return _Work(size.train, tokens, size.outputs * job.tfidf.max_features, flops, SPARSE_UTILISATION)
 
 
 def _state(job: Job) -> str:
@@ -145,8 +213,8 @@ def _config(model: str) -> Any:
     return open_config(resolve_model(model))
 
 
-def _teacher_shape(recipe: Recipe) -> Shape:
-    config = _config(recipe.teacher.model)
+def _shape_of(model: str) -> Shape:
+    config = _config(model)
     inner = config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
     return Shape(config.num_hidden_layers, config.hidden_size, inner, config.vocab_size)
 
@@ -170,23 +238,44 @@ def _blocks(model: str, section_json: str, data_dir: Path | None) -> int:
     section = CorpusSection.model_validate_json(section_json)
     corpus = load_corpus(**section.reading(), data_dir=data_dir)
     sample = list(islice(corpus, SAMPLE))
-    tokens_per_character = sum(_lengths(model, sample, 10_000)) / sum(map(len, sample))
+    tokens_per_character = sum(_lengths(model, sample, UNCUT)) / sum(map(len, sample))
     # A streamed corpus is read to its end once more for this: only its characters tell how many blocks it fills.
     n_characters = sum(map(len, corpus)) if corpus.n_characters is None else corpus.n_characters
     return round(n_characters * tokens_per_character / section.block_length)
 
 
-def _task_size(recipe: Recipe, job: FinetuneJob) -> tuple[int, float, float]:
-    """Training rows, mean tokens per row after cutting, and rows that are only predicted."""
+def _lstm_shape(teacher: Shape, section: BilstmSection) -> LstmShape:
+    """The vocabulary of words is bounded by their most; a file of vectors says its width."""
+    from potstill.data.word_vectors import vector_size
+
+    width = section.embedding_size if section.embeddings == "scratch" else teacher.width
+    if section.vectors_file is not None:
+        width = vector_size(Path(section.vectors_file).expanduser())
+    vocabulary = teacher.vocabulary if section.tokens == "teacher" else section.max_words
+    return LstmShape(section.layers, width, section.hidden_size, vocabulary)
+
+
+@dataclass(frozen=True)
+class _TaskSize:
+    """Rows of a task by their use, mean tokens per training row after cutting, and outputs of a classifier."""
+
+    train: int
+    selection: int
+    reported: int
+    length: float
+    outputs: int
+
+
+def _task_size(recipe: Recipe, job: FinetuneJob | TfidfJob, max_length: int) -> _TaskSize:
     from potstill.evaluate.stage import load_task_section
 
     data = load_task_section(job.task, job.data_dir)
-    train, selection = data.split("train"), data.split("selection")
+    train, selection, reported = (data.split(name) for name in ("train", "selection", data.task.report_split))
     step = max(1, len(train) // SAMPLE)
     sample = [train.texts[row] for row in range(0, len(train), step)]
-    lengths = _lengths(recipe.teacher.model, sample, job.finetune.max_length)
-    measured = len(selection) * (job.finetune.epochs + 1) + len(data.split(data.task.report_split))
-    return len(train), sum(lengths) / len(lengths), measured
+    lengths = _lengths(recipe.teacher.model, sample, max_length)
+    mean = sum(lengths) / len(lengths)
+    return _TaskSize(len(train), len(selection), len(reported), mean, len(data.task.label_names))
 
 
 def _lengths(model: str, texts: Sequence[Text], max_length: int) -> list[int]:

@@ -1,160 +1,29 @@
-"""The stages of ``potstill run`` in order: planned from a recipe, finished ones skipped, changed ones run again."""
+"""``potstill run``: every stage of a recipe, finished ones skipped, changed ones run again; and single stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.decide import decide_runs
-from potstill.errors import OtherRunError
+from potstill.errors import OtherRunError, RecipeError
 from potstill.machine import machine, versions
-from potstill.recipe import (
-    DistilJob,
-    DistilSection,
-    FinetuneJob,
-    Job,
-    PretrainJob,
-    Recipe,
-    StudentSection,
-    TaskSection,
-    TeacherSection,
-)
-from potstill.runs import (
-    RunFolder,
-    fingerprint,
-    read_json,
-    require_unused,
-    set_aside,
-    write_json,
-    write_text,
+from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, Job, PretrainJob, Recipe
+from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.runs import RunFolder, fingerprint, read_json, require_unused, set_aside, write_json, write_text
+from potstill.stages import (
+    Stage,
+    classifier_job,
+    describe_experiment,
+    distil_job,
+    encoder_baselines,
+    plan,
+    pretrain_job,
 )
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
-
-ARMS: Mapping[str, tuple[str, str]] = {
-    "teacher": ("teacher", "teacher"),
-    "student": ("student", "student"),
-    "student-second": ("student, second distillation", "student"),
-    "copied": ("copied layers, no distillation", "baseline"),
-    "random": ("random weights", "baseline"),
-    "mlm_only": ("copied layers, MLM only", "baseline"),
-}
-"""Folder of each arm → its name in tables, and its role."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the plan: a name to show, and the job that says what is done and where."""
-
-    name: str
-    job: Job
-
-    def run(self) -> RunFolder:
-        """Do it, or find it done; the rooms behind it are heavy and are entered only now."""
-        if isinstance(self.job, PretrainJob):
-            from potstill.pretrain import stage as pretrain_stage
-
-            return pretrain_stage.run(self.job)
-        if isinstance(self.job, DistilJob):
-            from potstill.distil import stage as distil_stage
-
-            return distil_stage.run(self.job)
-        from potstill.finetune import stage as finetune_stage
-
-        assert isinstance(self.job, FinetuneJob)
-        return finetune_stage.run(self.job)
-
-
-def plan(recipe: Recipe) -> list[Stage]:
-    """Every stage of the recipe, in an order in which each finds what it needs."""
-    stages: list[Stage] = []
-    if recipe.pretrain is not None:
-        stages.append(Stage("pretrain the teacher's head", _pretrain_job(recipe)))
-    stages.append(Stage("distil the student", _distil_job(recipe, "student", recipe.student, recipe.distil)))
-    stages += [_baseline(recipe, name) for name in recipe.baselines]
-    stages += [stage for task in recipe.tasks for stage in _finetunes(recipe, task)]
-    return stages
-
-
-def _pretrain_job(recipe: Recipe) -> PretrainJob:
-    assert recipe.pretrain is not None
-    return PretrainJob(
-        out=recipe.folder / "encoders" / "teacher",
-        seed=recipe.seeds[0],
-        data_dir=recipe.data_dir,
-        model=recipe.teacher.model,
-        corpus=recipe.corpus,
-        pretrain=recipe.pretrain,
-    )
-
-
-def _teacher_model(recipe: Recipe) -> str:
-    """The teacher that is distilled and fine-tuned: as given, or with the head that was trained for it."""
-    return recipe.teacher.model if recipe.pretrain is None else str(recipe.folder / "encoders" / "teacher")
-
-
-def _distil_job(recipe: Recipe, arm: str, student: StudentSection, distil: DistilSection) -> DistilJob:
-    return DistilJob(
-        out=recipe.folder / "encoders" / arm,
-        seed=recipe.seeds[0],
-        data_dir=recipe.data_dir,
-        teacher=TeacherSection(model=_teacher_model(recipe)),
-        corpus=recipe.corpus,
-        student=student,
-        distil=distil,
-    )
-
-
-def _baseline(recipe: Recipe, name: str) -> Stage:
-    """An encoder of the student's shape that went without what the student got."""
-    student, distil = recipe.student, recipe.distil
-    untrained = DistilSection(epochs=0.0)
-    match name:
-        case "copied":
-            distil = untrained
-        case "random":
-            student, distil = student.model_copy(update={"initialise": "random"}), untrained
-        case "mlm_only":
-            no_teacher = {f"alpha_{term}": 0.0 for term in ("ce", "cos", "logit_mse", "hidden_mse")}
-            distil = distil.model_copy(update={**no_teacher, "alpha_mlm": 1.0, "hidden_pairs": ()})
-    return Stage(f"baseline: {ARMS[name][0]}", _distil_job(recipe, name, student, distil))
-
-
-def arms_of(recipe: Recipe) -> list[str]:
-    """The arms that every task is fine-tuned with, the teacher first."""
-    return ["teacher", "student", *(["student-second"] if recipe.second_distillation else []), *recipe.baselines]
-
-
-def _finetunes(recipe: Recipe, task: TaskSection) -> Iterator[Stage]:
-    for arm in arms_of(recipe):
-        for seed in task.seeds or recipe.seeds:
-            yield Stage(f"{task.name}: {ARMS[arm][0]}, seed {seed}", _finetune_job(recipe, task, arm, seed))
-
-
-def _finetune_job(recipe: Recipe, task: TaskSection, arm: str, seed: int) -> FinetuneJob:
-    encoder = {"teacher": _teacher_model(recipe), "student-second": str(recipe.folder / "encoders" / "student")}
-    return FinetuneJob(
-        out=run_path(recipe.folder, task.name, arm, seed),
-        seed=seed,
-        data_dir=recipe.data_dir,
-        model=encoder.get(arm, str(recipe.folder / "encoders" / arm)),
-        task=_task_alone(task),
-        teacher=str(run_path(recipe.folder, task.name, "teacher", seed)) if arm == "student-second" else None,
-        finetune=recipe.finetune_for(task),
-    )
-
-
-def _task_alone(task: TaskSection) -> TaskSection:
-    """What decides the rows of a task, without how it is trained on."""
-    return task.model_copy(update={"finetune": {}, "seeds": None})
-
-
-def run_path(root: Path, task: str, arm: str, seed: int) -> Path:
-    """Where a classifier's run lies in an experiment."""
-    return root / "tasks" / task / arm / f"seed-{seed}"
 
 
 def pretrain(job: PretrainJob) -> RunFolder:
@@ -167,8 +36,8 @@ def distil(job: DistilJob) -> RunFolder:
     return _with_card(Stage("distil", job))
 
 
-def finetune(job: FinetuneJob) -> RunFolder:
-    """Fine-tune a classifier, and write its card and its page."""
+def finetune(job: FinetuneJob | TfidfJob) -> RunFolder:
+    """Fine-tune a classifier, or train a baseline on the task alone, and write its card and its page."""
     from potstill.report.stage import write_run_page
 
     run = _with_card(Stage("finetune", job))
@@ -218,37 +87,6 @@ def compare(
     return {**compared.to_dict(), "costs": costs_of(arms, speeds), "verdict": " ".join(told)}
 
 
-def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: median, interval, retention with its interval, p-value and agreement of the primary metric."""
-    rows = []
-    for name, arm in compared["arms"].items():
-        summary, change = arm["metrics"][compared["metric"]], arm["changes"].get(compared["metric"])
-        retained = change["retention"] if change else None
-        rows.append(
-            {
-                "arm": name,
-                "median": summary["median"],
-                "95% interval": _span(summary["interval"]),
-                "seeds": _span({"low": summary["minimum"], "high": summary["maximum"]}),
-                "retention": retained["value"] if retained else None,
-                "its interval": _span(retained) if retained else "–",
-                "p": change["p_value"] if change else None,
-                "agreement": arm["rows"]["agreement"] if arm["rows"] else None,
-            }
-        )
-    return rows
-
-
-def cost_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per arm: parameters, bytes, training time, and speed where it was measured."""
-    return [{"arm": name, **costs} for name, costs in compared["costs"].items()]
-
-
-def _span(interval: Mapping[str, float | None]) -> str:
-    low, high = interval["low"], interval["high"]
-    return "undefined" if low is None or high is None else f"{low:.4f} – {high:.4f}"
-
-
 def report(folder: Path) -> Path:
     """Write page and cards again, of an experiment or of one classifier's run; returns the page's path."""
     from potstill.report.stage import write_card, write_cards, write_experiment_page, write_run_page
@@ -287,7 +125,8 @@ def run_recipe(recipe: Recipe, *, tell: Tell = print) -> Path:
     for number, stage in enumerate(stages, start=1):
         tell(f"[{number}/{len(stages)}] {stage.name}")
         run_stage(stage, tell)
-    decide_runs([stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob)], recipe.decisions, tell)
+    classifiers = [stage.job.out for stage in stages if isinstance(stage.job, FinetuneJob | TfidfJob)]
+    decide_runs(classifiers, recipe.decisions, tell)
     return finish_experiment(recipe.folder, recipe, tell)
 
 
@@ -302,25 +141,71 @@ def run_stage(stage: Stage, tell: Tell) -> RunFolder:
 
 
 def _read_inputs(recipe: Recipe) -> None:
-    """Meet at once what a late stage would stop at: teacher, corpus, rows, or settings that do not go together.
+    """Meet at once what a late stage would stop at: models, corpus, rows, or settings that do not go together.
 
     No weights are read for it. Stages that differ in arm and seed alone are refused for the same reasons.
     """
     from potstill.data.corpora import load_corpus
     from potstill.distil import stage as distil_stage
-    from potstill.finetune import stage as finetune_stage
-    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
     from potstill.pretrain import stage as pretrain_stage
 
-    source = resolve_model(recipe.teacher.model)
-    teacher = untrained_masked_lm(source)
-    texts = text_tokenizer(load_tokenizer(source), teacher)
+    models = {"teacher": _without_weights(recipe.teacher.model)}
+    teacher, _ = models["teacher"]
+    if recipe.student.model is not None:
+        models["student"] = _without_weights(recipe.student.model)
+        _require_fitting(recipe, models["student"], models["teacher"])
+    others = [name for name in recipe.baselines if name not in ENCODER_BASELINES]
     for task in recipe.tasks:
-        finetune_stage.check(_finetune_job(recipe, task, "teacher", recipe.seeds[0]), teacher, texts)
-    distil_stage.check(_distil_job(recipe, "student", recipe.student, recipe.distil), teacher)
+        for arm in (*models, *others):
+            _check_classifier(classifier_job(recipe, task, arm, recipe.seeds[0]), *models.get(arm, models["teacher"]))
+    if recipe.student.model is None or encoder_baselines(recipe):
+        distil_stage.check(distil_job(recipe, "student", recipe.student.shape, recipe.distil), teacher)
     if recipe.pretrain is not None:
-        pretrain_stage.check(_pretrain_job(recipe))
-    load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+        pretrain_stage.check(pretrain_job(recipe))
+    if any(isinstance(stage.job, PretrainJob) or _reads_corpus(stage.job) for stage in plan(recipe)):
+        load_corpus(**recipe.corpus.reading(), data_dir=recipe.data_dir)
+
+
+def _reads_corpus(job: Job) -> bool:
+    return isinstance(job, DistilJob) and bool(job.distil.epochs or job.distil.max_steps)
+
+
+def _without_weights(name: str) -> tuple[Any, Any]:
+    """A model of this shape with random weights, and its tokenizer."""
+    from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
+
+    source = resolve_model(name)
+    model = untrained_masked_lm(source)
+    return model, text_tokenizer(load_tokenizer(source), model)
+
+
+def _check_classifier(job: FinetuneJob | TfidfJob, model: Any, texts: Any) -> None:
+    from potstill.baselines import stage as baselines_stage
+    from potstill.finetune import stage as finetune_stage
+
+    if isinstance(job, BilstmJob | TfidfJob):
+        baselines_stage.check(job, texts)
+    else:
+        finetune_stage.check(job, model, texts)
+
+
+def _require_fitting(recipe: Recipe, student: tuple[Any, Any], teacher: tuple[Any, Any]) -> None:
+    """Raise where a given student is no match for the arms it is to be compared with, or for who it learns from."""
+    from potstill.models.teacher import check_same_vocabulary
+
+    (given, of_given), (taught, of_taught) = student, teacher
+    shape = recipe.student
+    wanted = {"layers": shape.layers, "hidden_size": shape.hidden_size or taught.config.hidden_size}
+    found = {"layers": given.config.num_hidden_layers, "hidden_size": given.config.hidden_size}
+    if encoder_baselines(recipe) and wanted != found:
+        raise RecipeError(
+            f"the baselines would have {wanted['layers']} layers, {wanted['hidden_size']} wide, and "
+            f"{shape.model} has {found['layers']}, {found['hidden_size']} wide",
+            do=f"set student.layers to {found['layers']} and student.hidden_size to {found['hidden_size']}, or leave "
+            "the baselines out",
+        )
+    if recipe.second_distillation:
+        check_same_vocabulary(of_taught, of_given)
 
 
 def _claim_folder(recipe: Recipe) -> None:
@@ -331,36 +216,6 @@ def _claim_folder(recipe: Recipe) -> None:
     recipe.folder.mkdir(parents=True, exist_ok=True)
     write_json(recipe.folder / EXPERIMENT, describe_experiment(recipe))
     write_text(recipe.folder / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-
-
-def describe_experiment(recipe: Recipe) -> dict[str, Any]:
-    """What the comparison and the report have to know of an experiment, as plain values with relative paths."""
-    root = recipe.folder
-    encoders = ["teacher"] if recipe.pretrain is not None else []
-    encoders += ["student", *recipe.baselines]
-    return {
-        "name": recipe.name,
-        "teacher": recipe.teacher.model,
-        "encoders": {arm: {"title": ARMS[arm][0], "run": f"encoders/{arm}"} for arm in encoders},
-        "tasks": [
-            {
-                "name": task.name,
-                "seeds": list(task.seeds or recipe.seeds),
-                "arms": {
-                    arm: {
-                        "title": ARMS[arm][0],
-                        "role": ARMS[arm][1],
-                        "runs": [
-                            run_path(root, task.name, arm, seed).relative_to(root).as_posix()
-                            for seed in task.seeds or recipe.seeds
-                        ],
-                    }
-                    for arm in arms_of(recipe)
-                },
-            }
-            for task in recipe.tasks
-        ],
-    }
 
 
 def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:

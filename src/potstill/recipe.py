@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from potstill.recipe_baselines import BilstmArmSection, TfidfSection
 from potstill.recipe_classifier import ClassifierSection
 from potstill.recipe_decisions import DecisionsSection
+from potstill.recipe_models import GivenStudentSection, StudentSection, TeacherSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -101,28 +103,6 @@ class MaskingSection(Section):
     whole_word: bool = Field(False, description="Mask all the pieces of a word together.")
 
 
-class TeacherSection(Section):
-    """The large model."""
-
-    model: str = Field("minilm-l6", description="minilm-l6 (installed with potstill[demo]), a folder, or a hub name.")
-
-
-class StudentSection(Section):
-    """The small model's shape and where its weights come from."""
-
-    layers: Positive = Field(6, description="Transformer layers.")
-    layer_choice: Literal["paper", "even", "odd", "first", "last", "spread"] | tuple[int, ...] = Field(
-        "paper", description="Teacher layers copied: a named choice or a list of layer numbers from 0."
-    )
-    initialise: Literal["copy", "truncate", "random"] = Field(
-        "copy", description="Weights from the teacher, from its leading rows and columns, or at random."
-    )
-    hidden_size: Positive | None = Field(None, description="Width; the teacher's when absent.")
-    heads: Positive | None = Field(None, description="Attention heads; the teacher's when absent.")
-    intermediate_size: Positive | None = Field(None, description="Feed-forward width; the teacher's when absent.")
-    copy_mlm_transform: bool = Field(True, description="Copy the teacher's transform before the vocabulary too.")
-
-
 class PretrainSection(TrainingSection):
     """Masked-language-model training of a head, or of a whole encoder."""
 
@@ -166,6 +146,11 @@ class DistilSection(TrainingSection):
     teacher_outputs: TeacherOutputsSection | None = Field(
         None, description="Run the teacher once for so many draws of the masks and learn from disk; live when absent."
     )
+    teacher_precision: Literal["auto", "int8"] = Field(
+        "auto",
+        description="Arithmetic of the teacher: that of training, or on a CPU int8 in its layers, taken only if its "
+        "measured agreement with float32 allows.",
+    )
     masking: MaskingSection = MaskingSection()
 
     @model_validator(mode="after")
@@ -173,6 +158,8 @@ class DistilSection(TrainingSection):
         unstored = [name for name in ("alpha_logit_mse", "alpha_hidden_mse") if getattr(self, name)]
         if self.teacher_outputs is not None and unstored:
             raise ValueError(f"teacher_outputs keeps nothing that {' and '.join(unstored)} could be computed from")
+        if self.teacher_precision == "int8" and unstored:
+            raise ValueError(f"teacher_precision: int8 is not checked on what {' and '.join(unstored)} learn from")
         return self
 
 
@@ -185,7 +172,7 @@ class FinetuneSection(ClassifierSection, TrainingSection):
     dropout: Share | None = Field(None, description="Dropout before the classifier; the model's own when absent.")
     packing: bool = Field(
         False,
-        description="Texts end to end in training batches; padded rows of like length waste 3 to 7%, which this saves.",
+        description="Texts end to end in training batches; what padded rows of like length waste, some 5%, this saves.",
     )
     evaluate_batch_size: Positive = Field(64, description="Rows per batch in evaluation.")
     teacher_weight: Share = Field(
@@ -318,7 +305,9 @@ class FinetuneJob(Job):
         return values
 
 
-Baseline = Literal["copied", "random", "mlm_only"]
+ENCODER_BASELINES = ("copied", "random", "mlm_only")
+"""Baselines that are encoders of the student's shape; the others are trained on each task alone."""
+Baseline = Literal["copied", "random", "mlm_only", "bilstm", "tfidf"]
 
 
 class Recipe(Section):
@@ -333,14 +322,17 @@ class Recipe(Section):
     teacher: TeacherSection = TeacherSection()
     pretrain: PretrainSection | None = Field(None, description="Train a head for a teacher that has none; on corpus.")
     corpus: CorpusSection = CorpusSection()
-    student: StudentSection = StudentSection()
+    student: GivenStudentSection = GivenStudentSection()
     distil: DistilSection = DistilSection()
     finetune: FinetuneSection = FinetuneSection()
     second_distillation: bool = Field(False, description="Add an arm that also learns from the fine-tuned teacher.")
     baselines: tuple[Baseline, ...] = Field(
         ("copied", "random"),
-        description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone.",
+        description="Arms of the student's shape: the teacher's layers undistilled, random weights, MLM alone. Arms "
+        "that are no transformers: a BiLSTM, and TF-IDF under a linear model.",
     )
+    bilstm: BilstmArmSection = BilstmArmSection()
+    tfidf: TfidfSection = TfidfSection()
     tasks: tuple[TaskSection, ...] = Field(min_length=1, description="Tasks to fine-tune and measure on.")
     decisions: DecisionsSection | None = Field(
         None, description="Temperature and thresholds of classifiers, each fitted on its selection split; or none."
@@ -357,9 +349,9 @@ class Recipe(Section):
             if len(set(seeds)) < len(seeds):
                 raise ValueError("the same seed is named twice")
             section = self.finetune_for(task)
-            if section.freeze_layers > self.student.layers:
+            if self.student.model is None and section.freeze_layers > self.student.layers:
                 raise ValueError(f"freeze_layers is {section.freeze_layers}, and the student has {self.student.layers}")
-        copies = [name for name in self.baselines if name != "random"]
+        copies = [name for name in self.baselines if name in ("copied", "mlm_only")]
         if self.student.initialise == "random" and copies:
             raise ValueError(f"a student with random weights has no baselines of copied layers ({', '.join(copies)})")
         return self

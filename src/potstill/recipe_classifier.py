@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from potstill.sections import Section
 
 Rate = Annotated[float, Field(gt=0)]
 LabelName = Annotated[str, BeforeValidator(str)]
 """A label as a key; YAML reads one that is called 0 as a number."""
+
+
+def _not_negative(weights: str | dict[str, float]) -> str | dict[str, float]:
+    negative = [] if isinstance(weights, str) else [name for name, weight in weights.items() if weight < 0]
+    if negative:
+        raise ValueError(f"the weight of {negative[0]!r} is below 0")
+    return weights
+
+
+ClassWeights = Annotated[Literal["none", "balanced"] | dict[LabelName, float], AfterValidator(_not_negative)]
 
 
 class RatesSection(Section):
@@ -70,7 +80,7 @@ class ClassifierSection(Section):
     )
     rates: RatesSection = RatesSection()
     head: HeadSection = HeadSection()
-    class_weights: Literal["none", "balanced"] | dict[LabelName, float] = Field(
+    class_weights: ClassWeights = Field(
         "none",
         description="Weight of each label in the loss: none, balanced (scikit-learn's, from the training rows), or by "
         "label, those not named having 1; of many labels, the weight of a label where it is given.",
@@ -87,11 +97,3 @@ class ClassifierSection(Section):
     )
     window_overlap: int = Field(32, ge=0, description="Tokens that neighbouring windows share.")
     keep_epochs: bool = Field(False, description="Keep the model of every epoch, below epochs/ in the run.")
-
-    @model_validator(mode="after")
-    def _weights_are_not_negative(self) -> Self:
-        weights = {} if isinstance(self.class_weights, str) else self.class_weights
-        negative = [name for name, weight in weights.items() if weight < 0]
-        if negative:
-            raise ValueError(f"class_weights: the weight of {negative[0]!r} is below 0")
-        return self

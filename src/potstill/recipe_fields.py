@@ -11,6 +11,7 @@ from potstill.errors import RecipeError
 from potstill.recipe import FinetuneSection, PretrainSection, Recipe, TaskSection
 from potstill.sections import Section, nearest, section_of
 
+_OWN_WAY = "what is no transformer trains in its own way and not at the arms' budget: compare it with potstill run"
 NOT_VARIED: Mapping[str, str] = {
     "name": "it decides nothing",
     "out": "the grid has one folder of its own",
@@ -21,6 +22,8 @@ NOT_VARIED: Mapping[str, str] = {
     "decisions": "arms are compared by their likeliest labels",
     "baselines": "say which classifier stands for an arm with measured",
     "second_distillation": "say which classifier stands for an arm with measured: student-second",
+    "bilstm": _OWN_WAY,
+    "tfidf": _OWN_WAY,
     "tasks": "name the field of one task, such as tasks.imdb.finetune.epochs",
 }
 """Fields of a recipe that arms cannot differ in, and why not."""
@@ -140,7 +143,7 @@ def decides_exposure(field: str, recipe: Recipe) -> bool:
         return last != "streaming"
     if first == "tasks" and "finetune" not in parts:
         return True
-    if field == "pretrain" or last in _EXPOSURE:
+    if field in ("pretrain", "student.model") or last in _EXPOSURE:
         return True
     return last in ("batch_size", "batch_tokens", "accumulation") and _counts_steps(field, recipe)
 

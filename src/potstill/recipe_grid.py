@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from potstill.errors import RecipeError
 from potstill.recipe import Name, Recipe, Seed
@@ -19,7 +19,17 @@ from potstill.recipe_fields import NOT_VARIED, check_field, decides_exposure, pu
 from potstill.recipe_files import mapping_in, shipped_recipe, with_preset
 from potstill.sections import Section, build, nearest
 
-Measured = Literal["student", "student-second", "teacher", "copied", "random", "mlm_only"]
+
+def _at_the_arms_budget(name: Any) -> Any:
+    if name in ("bilstm", "tfidf"):
+        raise ValueError(f"{name} cannot stand for an arm: {NOT_VARIED[name]}")
+    return name
+
+
+Measured = Annotated[
+    Literal["student", "student-second", "teacher", "copied", "random", "mlm_only"],
+    BeforeValidator(_at_the_arms_budget),
+]
 MEASURED = "measured"
 """What arms differ in where they differ in which classifier stands for them."""
 

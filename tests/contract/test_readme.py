@@ -47,6 +47,7 @@ def name_of(page: Path) -> str:
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     from potstill import decide, estimate, exploration, pipeline, shipping
     from potstill.grid import stage as grid_stage
+    from potstill.report.attention import stage as attention_stage
     from potstill.report.failures import stage as failures_stage
 
     def begin(*arguments: object, **named: object) -> Any:
@@ -57,6 +58,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "estimate", begin)
     monkeypatch.setattr(decide, "calibrate", begin)
     monkeypatch.setattr(failures_stage, "write_failures", begin)
+    monkeypatch.setattr(attention_stage, "attend", begin)
     monkeypatch.setattr(estimate, "estimate_stages", begin)
     monkeypatch.setattr(grid_stage, "run_grid", begin)
     monkeypatch.setattr(exploration, "explore", begin)
@@ -87,6 +89,25 @@ def test_every_command_of_the_readme_runs_up_to_its_work(
         except WorkBeginsError:
             continue
         pytest.fail(f"{command}\nleft with {code} before its work: {capsys.readouterr().err}")
+
+
+def commands_in_comments(recipe: Path) -> list[str]:
+    """The indented commands of a recipe's comments; words behind a # belong to the reader."""
+    text = re.sub(r"\\\n#\s+", " ", recipe.read_text(encoding="utf-8"))
+    found = re.findall(r"^#     (potstill [^\n]*)$", text, re.MULTILINE)
+    return [shlex.join(shlex.split(command, comments=True)) for command in found]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_command_in_the_comments_of_a_recipe_runs_up_to_its_work(
+    recipe: Path, stopped_before_work: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = commands_in_comments(recipe)
+    assert commands, "a recipe says how it is run"
+    for command in commands:
+        with pytest.raises(WorkBeginsError):
+            exit_code_of(command)
 
 
 def test_a_misspelt_flag_would_be_noticed(stopped_before_work: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, BertModel
 
 from potstill.distil import stage, teacher_draws
+from potstill.errors import RecipeError
 from potstill.recipe import DistilJob
 from potstill.runs import RunFolder
 
@@ -207,3 +208,36 @@ def test_a_teacher_on_disk_runs_no_second_time(distil, monkeypatch: pytest.Monke
 def test_what_needs_more_of_the_teacher_than_is_stored_is_refused(distil):
     with pytest.raises(ValueError, match="alpha_logit_mse"):
         distil(distil={"teacher_outputs": {"mask_draws": 2}, "alpha_logit_mse": 1.0})
+
+
+# -- a teacher in int8 ------------------------------------------------------------------------------------------------
+
+
+IN_INT8 = {"teacher_precision": "int8"}
+
+
+def test_a_teacher_in_int8_teaches_nearly_what_it_does_in_float32_and_its_agreement_is_told(distil):
+    # oracle: the same steps with the teacher in float32
+    settings = {"kl_positions": "attended"}  # the small corpus has too few masked tokens to compare
+    exact, near = distil(out="exact", distil=settings), distil(out="near", distil={**settings, **IN_INT8})
+    first, second = (load_file(run.path / "model.safetensors") for run in (exact, near))
+    assert all(torch.allclose(first[name], second[name], atol=5e-3) for name in first)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    (note,) = [note for note in near.manifest["corpus"]["notes"] if "in int8" in note]
+    assert "so it runs in int8" in note
+
+
+def test_what_a_teacher_in_int8_said_is_kept_apart_from_what_it_said_in_float32(distil, monkeypatch):
+    stored = {"teacher_outputs": {"mask_draws": 1}, "kl_positions": "attended"}
+    distil(out="exact", distil=stored)
+    written = []
+    observe = teacher_draws._observe
+    monkeypatch.setattr(teacher_draws, "_observe", lambda *given: written.append(1) or observe(*given))
+    distil(out="near", distil={**stored, **IN_INT8})
+    assert written
+
+
+def test_int8_beside_training_in_bf16_is_refused_before_the_folder_is_touched(distil, tmp_path):
+    with pytest.raises(RecipeError, match="is for training on a CPU in float32; found 'bf16 on"):
+        distil(distil={"teacher_precision": "int8", "precision": "bf16"})
+    assert not (tmp_path / "run").exists()

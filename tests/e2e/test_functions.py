@@ -42,6 +42,8 @@ def test_the_verbs_work_one_after_the_other_and_twice(tiny: Any, small: Any, cac
         compared = functions.compare([run.path for run in runs], resamples=20, speed=False)
         studied = functions.failures(runs[1].path, teacher=runs[0].path)
         assert studied["n_wrong"] == len(studied["wrong"])
+        looked = functions.attend(runs[1].path, tmp_path / "attention", text="a good film")
+        assert (looked["n_texts"], looked["texts"][0]["tokens"]) == (1, ["[CLS]", "a", "good", "film", "[SEP]"])
         assert functions.report(runs[1].path) == tmp_path / "student" / "report.html"
     assert compared["arms"]["student"]["metrics"]["accuracy"]["median"] == metrics["accuracy"]
 

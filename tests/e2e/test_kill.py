@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 COMMAND = (sys.executable, "-c", "from potstill.cli.main import main; main()")
 PATIENCE_S = 120.0
 STEPS = 80
+NETWORK = ("--set", "bilstm.hidden_size=8", "--set", "bilstm.embedding_size=16", "--set", "bilstm.weighting=attention")
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
     by_parts = (*best, "--set", "finetune.keep_epochs=true", "--set", "finetune.rates.decay=0.8")
     pooled = (*task_flags["tags"], "--set", "finetune.head={kind: hidden, size: 5, pooling: mean}")
     taught = (*task_flags["pairs"], "--teacher", classifiers["teacher-pairs"])
+    network = ("baseline", "bilstm", *task_flags["reviews"], *fields("finetune", "finetune.epochs=16"))
     return {
         "pretrain, the head": ("head", (*pretrain, *fields("pretrain", f"pretrain.head_steps={STEPS}"))),
         "pretrain, everything": ("all", (*pretrain, *fields("pretrain", f"pretrain.max_steps={STEPS}"))),
@@ -77,6 +79,7 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
         "finetune, with a teacher": ("finetune", (*finetune, *taught)),
         "finetune, the head first": ("finetune", (*finetune, *by_parts, "--set", "finetune.strategy=hybrid")),
         "finetune, from the top": ("finetune", (*finetune, *pooled, "--set", "finetune.strategy=gradual")),
+        "baseline, a BiLSTM": ("finetune", (*network, *NETWORK)),
     }
 
 
@@ -90,6 +93,7 @@ def stage_commands(tiny: Any, encoders: Any, classifiers: Any, task_flags: Any, 
         "finetune, with a teacher",
         "finetune, the head first",
         "finetune, from the top",
+        "baseline, a BiLSTM",
     ],
 )
 def test_a_killed_stage_resumes_to_the_same_bits(name, stage_commands, potstill, kill_when, tmp_path):

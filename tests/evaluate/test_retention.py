@@ -192,3 +192,16 @@ def test_25_000_rows_and_four_arms_take_seconds(random_predictions):
     start = time.process_time()
     compare_arms(arms, "arm-0", "accuracy", n_resamples=1000)
     assert time.process_time() - start < 10
+
+
+def test_arms_are_held_against_one_another_too(random_predictions):
+    # oracle: the comparison in which the other arm is the reference, from the same resamples
+    arms = {
+        name: [random_predictions(SINGLE, 80, 3, seed)] for seed, name in enumerate(("teacher", "student", "copied"))
+    }
+    beside = compare_arms(arms, "teacher", "accuracy", n_resamples=200).arms["student"].beside
+    against = compare_arms(arms, "copied", "accuracy", n_resamples=200).arms["student"].changes["accuracy"]
+    assert list(beside) == ["copied"]
+    assert beside["copied"].difference == against.difference
+    assert beside["copied"].p_value == against.p_value
+    assert compare_arms(arms, "teacher", "accuracy", n_resamples=200).arms["teacher"].beside == {}

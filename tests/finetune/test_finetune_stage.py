@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from transformers import AutoTokenizer, BertForSequenceClassification, DistilBertForSequenceClassification
 
 from potstill.errors import DivergedError, ModelError
-from potstill.finetune import stage
+from potstill.finetune import stage, start
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder
 
@@ -331,7 +331,7 @@ def test_a_failed_run_can_go_on_while_its_exception_is_held(finetune):
 
 def test_a_finished_run_is_returned_without_a_model_being_opened(finetune, monkeypatch):
     first = finetune("reviews")
-    monkeypatch.setattr(stage, "load_classifier", None)
+    monkeypatch.setattr(start, "load_classifier", None)
     assert finetune("reviews").manifest["finished"] == first.manifest["finished"]
 
 

@@ -37,7 +37,7 @@ def test_a_stored_model_reads_long_texts_in_the_windows_it_was_trained_on(run, p
     said = predictor.predict([text])
     cut = cut_windows(predictor.tokenizer.encode([text], UNCUT), predictor.tokenizer, 12, 3)
     assert len(cut.owners) > 2
-    apart = [predictor._logits(cut.rows)[i] for i in range(len(cut.owners))]
+    apart = [predictor.logits_of(cut.rows)[i] for i in range(len(cut.owners))]
     expected = np.mean(apart, axis=0) if pooling == "mean" else np.max(apart, axis=0)
     np.testing.assert_allclose(said.logits[0], expected, atol=1e-5)
     assert not said.truncated.any()

@@ -11,8 +11,8 @@ import pytest
 
 from potstill.grid.plan import GridStage
 from potstill.grid.schedule import Outcome, failures, run_stages
-from potstill.pipeline import Stage
 from potstill.recipe import PretrainJob, Recipe
+from potstill.stages import Stage
 
 RECIPE = Recipe.model_validate({"name": "x", "tasks": [{"name": "cola"}]})
 

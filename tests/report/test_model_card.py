@@ -116,7 +116,7 @@ def test_a_card_says_what_opens_the_model():
     assert parsed(ours).library_name == "potstill"
     assert "Plain transformers opens it" in render_model_card(CARD)
     assert "Plain transformers opens it" not in render_model_card(ours)
-    assert "TorchPredictor.open" in render_model_card(ours)
+    assert "open_predictor(" in render_model_card(ours)
 
 
 def test_thresholds_travel_with_the_card():

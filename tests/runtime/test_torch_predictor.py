@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from potstill.data.tokens import TextTokenizer
+from potstill.data.windows import Windows, pool_windows
 from potstill.errors import ModelError
 from potstill.runtime.torch_predictor import TorchPredictor
 
@@ -135,6 +136,21 @@ def test_lengths_and_truncation_are_told_per_text(run_folder):
     assert predictions.truncated.tolist() == [False, True, False]
     assert predictions.ids.tolist() == ["0", "1", "2"]
     assert predictions.elapsed_s > 0
+
+
+@pytest.mark.parametrize("windows", [None, Windows(2, "mean"), Windows(2, "max")], ids=str)
+def test_the_rows_that_the_model_reads_give_the_logits_of_the_texts(windows, run_folder):
+    predictor = TorchPredictor.open(run_folder(), max_length=8)
+    predictor.windows = windows
+    texts = [text for text in TEXTS if isinstance(text, str)]
+    encoded = predictor.encode(texts)
+    logits = predictor.logits_of(encoded.rows)
+    assert len(logits) == len(encoded.owners)
+    expected = logits if windows is None else pool_windows(logits, encoded.owners, windows.pooling)
+    predictions = predictor.predict(texts)
+    np.testing.assert_allclose(predictions.logits, expected, atol=1e-6)
+    assert np.array_equal(predictions.n_tokens, encoded.n_tokens)
+    assert predictions.truncated.any() == (windows is None)
 
 
 def test_labels_and_problem_type_come_from_the_configuration(run_folder):

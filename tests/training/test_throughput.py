@@ -54,3 +54,11 @@ def test_attention_of_a_cpu_is_counted():
     with flop_counter() as counter:
         F.scaled_dot_product_attention(query, key, value).sum().backward()
     assert counter.get_total_flops() == 7 * 2 * (2 * 3) * 8 * 8 * 4
+
+
+def test_an_lstm_of_a_cpu_is_counted():
+    # oracle: each of 7 positions times both matrices of four gates, 2 operations a product; twice that going back
+    lstm, states = torch.nn.LSTM(5, 3, batch_first=True), torch.randn(1, 7, 5, requires_grad=True)
+    with flop_counter() as counter:
+        lstm(states)[0].sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 7 * (4 * 3) * (5 + 3)

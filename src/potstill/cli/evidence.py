@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from potstill.cli.printing import print_json, print_rows, tell
+from potstill.cli.printing import comparison_rows, cost_rows, print_json, print_rows, tell
 from potstill.cli.train import DataDir, Json
 
 
@@ -99,8 +99,8 @@ def compare(
     if json:
         print_json(compared)
         return
-    print_rows(f"{compared['metric']} on {compared['n_rows']:,} rows", pipeline.comparison_rows(compared))
-    print_rows("Size and speed on this machine", pipeline.cost_rows(compared))
+    print_rows(f"{compared['metric']} on {compared['n_rows']:,} rows", comparison_rows(compared))
+    print_rows("Size and speed on this machine", cost_rows(compared))
     tell(compared["verdict"])
 
 

@@ -9,7 +9,7 @@ import threading
 
 import typer
 
-from potstill.cli import ablation, evidence, experiment, failures, ship, study, train
+from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, ship, study, train
 from potstill.errors import PotstillError, StorageError, UsageError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, study, train, evidence, failures, ablation, ship):
+for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship):
     _family.register(app)
 
 
@@ -60,7 +60,7 @@ def _said_plainly(failure: PotstillError | OSError | ModuleNotFoundError) -> Pot
     return _full_disk(failure) if isinstance(failure, OSError) else _missing_extra(failure)
 
 
-_EXTRAS = {"onnx": "export", "onnx_ir": "export", "onnxscript": "export", "openvino": "runtime"}
+_EXTRAS = {"captum": "explain", "onnx": "export", "onnx_ir": "export", "onnxscript": "export", "openvino": "runtime"}
 _TRAINING = (
     "accelerate", "datasets", "huggingface_hub", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "safetensors",
     "scipy", "sklearn", "tensorboard", "torch", "transformers", "yaml",

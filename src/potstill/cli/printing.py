@@ -32,6 +32,37 @@ def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     Console().print(table)
 
 
+def comparison_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per arm: median, interval, retention with its interval, p-value and agreement of the primary metric."""
+    rows = []
+    for name, arm in compared["arms"].items():
+        summary, change = arm["metrics"][compared["metric"]], arm["changes"].get(compared["metric"])
+        retained = change["retention"] if change else None
+        rows.append(
+            {
+                "arm": name,
+                "median": summary["median"],
+                "95% interval": _span(summary["interval"]),
+                "seeds": _span({"low": summary["minimum"], "high": summary["maximum"]}),
+                "retention": retained["value"] if retained else None,
+                "its interval": _span(retained) if retained else "–",
+                "p": change["p_value"] if change else None,
+                "agreement": arm["rows"]["agreement"] if arm["rows"] else None,
+            }
+        )
+    return rows
+
+
+def cost_rows(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per arm: parameters, bytes, training time, and speed where it was measured."""
+    return [{"arm": name, **costs} for name, costs in compared["costs"].items()]
+
+
+def _span(interval: Mapping[str, float | None]) -> str:
+    low, high = interval["low"], interval["high"]
+    return "undefined" if low is None or high is None else f"{low:.4f} – {high:.4f}"
+
+
 def _plain(value: Any) -> Any:
     """``value`` in JSON's words, which has none for NaN and infinity."""
     if isinstance(value, Mapping):

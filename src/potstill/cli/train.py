@@ -52,7 +52,7 @@ def pretrain(
         data_dir=data_dir,
         set=set_ or (),
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
 def distil(
@@ -84,7 +84,7 @@ def distil(
         data_dir=data_dir,
         set=[*([f"student.layer_choice={layer_choice}"] if layer_choice else []), *(set_ or [])],
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
 def finetune(
@@ -125,7 +125,7 @@ def finetune(
         data_dir=data_dir,
         set=set_ or (),
     )
-    _show(run, as_json=json)
+    show(run, as_json=json)
 
 
 def split_files(given: list[str] | None) -> str | dict[str, str] | None:
@@ -144,7 +144,8 @@ def split_files(given: list[str] | None) -> str | dict[str, str] | None:
     return named
 
 
-def _show(run: Any, *, as_json: bool) -> None:
+def show(run: Any, *, as_json: bool) -> None:
+    """Print what a run reached, and tell what was noted on the way."""
     manifest = run.manifest
     if as_json:
         print_json({"run": str(run.path), "metrics": run.metrics(), "manifest": manifest})
@@ -160,6 +161,8 @@ def _show(run: Any, *, as_json: bool) -> None:
     if manifest.get("epochs"):
         print_rows("Epochs, on the selection split", manifest["epochs"])
         tell(manifest["choice"])
+    if manifest.get("tried"):
+        print_rows("Penalties, on the selection split", manifest["tried"])
     of_the_data = (manifest.get("data") or manifest.get("corpus") or {}).get("notes", [])
     for note in (*of_the_data, *manifest.get("notes", [])):
         tell(f"note: {note}")

@@ -5,6 +5,7 @@ A plan is a pure function of lengths, seed and epoch, so a resumed run meets the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -162,6 +163,7 @@ class BatchPlan:
             "window": self.window,
             "shuffle": self.shuffle,
             "tokens": self.tokens,
+            "bounds": None if self._bounds is None else hashlib.sha256(self._bounds.tobytes()).hexdigest(),
         }
 
     def _planned(self, draw: int) -> list[np.ndarray]:

@@ -65,6 +65,12 @@ def read_document(path: Path) -> str:
         return stream.read()
 
 
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a text file with their ends, one at a time; DataError as ``read_rows`` raises it."""
+    with _complaints_name_the_file(path), open_text(path) as stream:
+        yield from stream
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """The bytes of ``path``, unpacked when its name ends in ``.gz``."""
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]

@@ -28,7 +28,7 @@ def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int, spread: float
             found=f"{longest} tokens, in a batch of {tokens}",
             do="raise batch_tokens, or lower the length at which texts are cut",
         )
-    widths = np.ceil(np.minimum(ordered * (1 + spread) / (1 - spread), longest)).astype(np.int64)
+    widths = np.minimum(ordered * (1 + spread) / (1 - spread), longest).astype(np.int64)
     bounds = [0]
     while (start := bounds[-1]) < len(ordered):
         ends = range(start + 1, min(len(ordered), start + tokens) + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -14,6 +15,7 @@ from potstill.data.token_files import build_blocks
 from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.distil.objective import DistillationObjective
+from potstill.distil.teacher_arithmetic import in_int8
 from potstill.distil.teacher_draws import KeptOutputs, store_draws
 from potstill.errors import ModelError, RecipeError
 from potstill.models.folders import count_parameters, save_model_folder
@@ -24,7 +26,7 @@ from potstill.recipe import DistilJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.training.arguments import check_settings, planned_passes
 from potstill.training.result import FitResult
-from potstill.training.settings import TrainingSettings, training_device
+from potstill.training.settings import TrainingSettings, resolve_precision, training_device
 from potstill.training.trainer import fit
 from potstill.training.validation import mean_diagnostics, perplexity
 
@@ -143,7 +145,15 @@ def _lesson(
         mask_draws=draws,
     )
     held = MaskedBlocks(blocks, counts, held_rows, texts, masking, batch_size=size, seed=0, shuffle=False)
-    return _Lesson(objective, train, held, blocks.fingerprint, [*corpus.notes, *blocks.notes])
+    lesson = _Lesson(objective, train, held, blocks.fingerprint, [*corpus.notes, *blocks.notes])
+    return lesson if section.teacher_precision == "auto" else _taught_in_int8(job, lesson, student.model)
+
+
+def _taught_in_int8(job: DistilJob, lesson: _Lesson, student: PreTrainedModel) -> _Lesson:
+    """The lesson with its teacher in int8, if that agrees with the teacher as it is; told in the notes."""
+    batches = chain(lesson.held, lesson.train)  # few blocks may be held out
+    teacher, found = in_int8(lesson.objective.teacher, batches, job.distil.kl_positions)
+    return replace(lesson, objective=_objective(job, teacher, student), notes=[*lesson.notes, found.sentence()])
 
 
 def _with_stored_outputs(job: DistilJob, lesson: _Lesson) -> _Lesson:
@@ -168,8 +178,21 @@ def _with_stored_outputs(job: DistilJob, lesson: _Lesson) -> _Lesson:
 def _prepare(job: DistilJob, teacher: PreTrainedModel, student: Student) -> DistillationObjective:
     """The objective, once nothing can be said against the settings."""
     check_settings(_settings(job))
+    _require_float32_for_int8(job)
     _require_layers(job.distil.hidden_pairs, student.model.config.num_hidden_layers)
     return _objective(job, teacher, student.model)
+
+
+def _require_float32_for_int8(job: DistilJob) -> None:
+    if job.distil.teacher_precision == "auto":
+        return
+    device, precision = training_device(), resolve_precision(job.distil.precision)
+    if device.type != "cpu" or precision != "fp32":
+        raise RecipeError(
+            "distil.teacher_precision int8 is for training on a CPU in float32",
+            found=f"{precision} on {device.type}",
+            do="leave it out: the teacher then runs in the arithmetic of training",
+        )
 
 
 def _require_layers(hidden_pairs: Sequence[tuple[int, int]], n_layers: int) -> None:

@@ -95,12 +95,14 @@ class PairedRows:
 class ArmComparison:
     """One arm: its metrics, and what changes against the reference (empty and None for the reference itself).
 
-    rows: None for a regression, where no row is right or wrong.
+    beside: the change of the primary metric against every other arm but the reference. rows: None for a regression,
+    where no row is right or wrong.
     """
 
     name: str
     metrics: dict[str, MetricSummary]
     changes: dict[str, PairedChange]
+    beside: dict[str, PairedChange]
     rows: PairedRows | None
 
     def to_dict(self) -> dict[str, object]:
@@ -109,6 +111,7 @@ class ArmComparison:
             "name": self.name,
             "metrics": {name: summary.to_dict() for name, summary in self.metrics.items()},
             "changes": {name: change.to_dict() for name, change in self.changes.items()},
+            "beside": {name: change.to_dict() for name, change in self.beside.items()},
             "rows": None if self.rows is None else self.rows.to_dict(),
         }
 
@@ -203,7 +206,24 @@ def _compare_arm(
                 summaries[name].median, of_reference, drawn[arm], drawn[reference], metric=name, level=level
             )
     rows = None if arm == reference else _pair_rows(outcomes, aligned[reference])
-    return ArmComparison(arm, summaries, changes, rows)
+    return ArmComparison(arm, summaries, changes, _beside(arm, aligned, reference, resamples, level), rows)
+
+
+def _beside(
+    arm: str,
+    aligned: Mapping[str, list[Outcomes]],
+    reference: str,
+    resamples: Mapping[str, Mapping[str, np.ndarray]],
+    level: float,
+) -> dict[str, PairedChange]:
+    """The change of the first metric against each other arm but the reference, from the same resamples."""
+    metric, drawn = next(iter(resamples.items()))
+    medians = {name: median_of_seeds(outcomes, metric) for name, outcomes in aligned.items()}
+    return {
+        other: change_of(medians[arm], medians[other], drawn[arm], drawn[other], metric=metric, level=level)
+        for other in aligned
+        if reference not in (arm, other) and arm != other
+    }
 
 
 def _pair_rows(outcomes: list[Outcomes], reference: list[Outcomes]) -> PairedRows | None:

@@ -25,6 +25,7 @@ from potstill.evaluate.speed import Speed, measure
 from potstill.recipe import TaskSection
 from potstill.records import Predictions, Predictor
 from potstill.runs import RunFolder, fingerprint, is_run, parameters_on_disk, read_json, write_json, write_predictions
+from potstill.runtime.opening import open_predictor
 
 _SEED = re.compile(r"seed-(\d+)")
 DATA_SEED = 0
@@ -99,18 +100,16 @@ def _store_metrics(folder: Path, split: str, predictions: Predictions, metrics: 
 def evaluate_run(
     run: Path | str, *, split: str | None = None, data_dir: Path | None = None, batch_size: int = 64
 ) -> dict[str, float]:
-    """Metrics of a fine-tuned run on one split of its task, predictions stored in the run; torch is loaded for this.
+    """Metrics of a classifier's run on one split of its task, predictions stored in the run.
 
     The run's temperature and thresholds are obeyed. ``split`` None is the split the task reports on. Raises
     RunFolderError when the run is no classifier of ours or now predicts the split that its decisions were fitted on
     otherwise than then, and DataError naming the splits there are.
     """
     (folder,), data = open_runs([run], data_dir)
-    from potstill.runtime.torch_predictor import TorchPredictor
-
     chosen = split or data.task.report_split
     rows = data.split(chosen)
-    predictor = TorchPredictor.open(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
+    predictor = open_predictor(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
     metrics = (folder.manifest["metric"], *data.task.metrics)
     predictions = predict_split(predictor, rows)
     if _decisions_rest_on(folder, chosen, predictions):
@@ -148,9 +147,14 @@ def open_runs(paths: Sequence[Path | str], data_dir: Path | None) -> tuple[list[
     return runs, data
 
 
+def is_classifier(run: RunFolder) -> bool:
+    """Whether a run holds a classifier of a task, whatever stage made it; else it is an encoder."""
+    return "task" in run.manifest
+
+
 def _open_classifier_run(path: Path | str) -> RunFolder:
     run = RunFolder.open(path)
-    if run.manifest["stage"] != "finetune":
+    if not is_classifier(run):
         raise RunFolderError(
             f"{path} is a {run.manifest['stage']} run; only a fine-tuned classifier can be measured",
             do="fine-tune it first: potstill finetune --model … --task …",
@@ -253,22 +257,18 @@ def measure_runs(
     """
     import torch
 
-    from potstill.runtime.torch_predictor import TorchPredictor
-
     first = RunFolder.open(next(iter(runs.values())))
     where = data_dir or first.recipe().get("data_dir")
     data = load_task_section(TaskSection.model_validate(first.manifest["task"]), None if where is None else Path(where))
-    predictors = {
-        name: TorchPredictor.open(path, max_length=RunFolder.open(path).manifest["max_length"])
-        for name, path in runs.items()
-    }
+    limits = {name: RunFolder.open(path).manifest["max_length"] for name, path in runs.items()}
+    predictors = {name: open_predictor(path, max_length=limits[name]) for name, path in runs.items()}
     return measure(
         predictors,
         data.split(first.manifest["report_split"]).texts,
         repeats=repeats,
         bulk_texts=speed_texts,
         n_threads=torch.get_num_threads(),
-        max_lengths={name: predictor.max_length for name, predictor in predictors.items()},
+        max_lengths={name: limit for name, limit in limits.items() if limit is not None},
     )
 
 

@@ -16,11 +16,12 @@ from potstill.bundle import MODEL, TOKENIZER, Bundle, Reading, made_by, write_bu
 from potstill.data.tasks import Split, TaskData
 from potstill.data.tokens import TextTokenizer
 from potstill.decisions import read_decisions, sha256_of
-from potstill.errors import DataError, UsageError
+from potstill.errors import DataError, ModelError, UsageError
 from potstill.evaluate.held_out import SELECTION
 from potstill.evaluate.stage import open_runs
 from potstill.export.gate import TOLERANCES, Gate, hold_against, rows_to_compare
 from potstill.export.graph import require_exporter, write_graph
+from potstill.models.linear import is_linear
 from potstill.models.long_texts import windows_of
 from potstill.models.teacher import open_classifier
 from potstill.records import Predictions
@@ -60,6 +61,7 @@ def export_run(
     require_exporter()
     choose_engine(engine)
     require_unused(out)
+    _require_network(Path(run))
     (folder,), data = open_runs([run], data_dir)
     stored = folder.predictions(SELECTION)
     split = _selection(stored, data)
@@ -72,6 +74,11 @@ def export_run(
         write_bundle(partial, bundle)
         _let_out(partial, out)
     return bundle.to_dict()
+
+
+def _require_network(run: Path) -> None:
+    if is_linear(run):
+        raise ModelError(f"{run} holds a linear model, of which there is no graph", allowed="a transformers model")
 
 
 def _selection(stored: Predictions, data: TaskData) -> Split:

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from potstill.data.tasks import TaskData
-from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.data.tokens import TextTokenizer
 from potstill.data.training_batches import LabelledTexts
 from potstill.data.training_rows import training_rows
 from potstill.data.windows import Windows, cut_windows, single_texts
-from potstill.distil.teacher_cache import classify_once
 from potstill.errors import ModelError
-from potstill.evaluate.metrics import compute_metrics, find_metric
-from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
+from potstill.evaluate.metrics import find_metric
+from potstill.evaluate.stage import load_task_section
 from potstill.finetune.class_weights import label_weights, weights_by_name
 from potstill.finetune.epochs import choice, epoch_rows, write_epochs
 from potstill.finetune.hard_loss import HardLoss
+from potstill.finetune.lesson import Lesson, store_all_predictions, validation, with_stored_outputs
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective
-from potstill.models.folders import count_parameters, save_model_folder
+from potstill.finetune.start import Checkpoint, Start, Started
+from potstill.models.folders import count_parameters, opens_with, save_model_folder
 from potstill.models.heads import split_classifier
 from potstill.models.long_texts import keep_windows
 from potstill.models.own_head import with_own_head
 from potstill.models.packed_attention import run_packed
-from potstill.models.pooled_classifier import HeadShape, PooledForSequenceClassification
+from potstill.models.pooled_classifier import HeadShape
 from potstill.models.teacher import (
     accepted_inputs,
     check_same_vocabulary,
     classifier_config,
-    load_classifier,
     load_tokenizer,
     longest_input,
     open_classifier,
@@ -45,62 +41,43 @@ from potstill.models.teacher import (
 )
 from potstill.recipe import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
-from potstill.runtime.torch_predictor import TorchPredictor
-from potstill.training.arguments import check_settings, planned_passes, planned_steps
-from potstill.training.parameters import ParameterPlan, Rates, Unfreezing, plan_parameters
+from potstill.training.arguments import check_settings, planned_steps
+from potstill.training.parameters import Rates, Unfreezing, plan_parameters
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings, training_device
-from potstill.training.trainer import Validate, fit
+from potstill.training.trainer import fit
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """What the classifier learns from, and by which of the task's metrics its best epoch is known.
-
-    encoded: the training rows. plan: which parameters train when and how fast. class_weights: those of the loss, by
-    label. cut: in words, the texts that were too long; notes: what is kept on disk for it.
-    """
-
-    data: TaskData
-    texts: TextTokenizer
-    encoded: EncodedTexts
-    batches: LabelledTexts
-    objective: ClassificationObjective
-    settings: TrainingSettings
-    plan: ParameterPlan
-    class_weights: Mapping[str, Any] | None
-    metric: str
-    cut: Sequence[str]
-    notes: Sequence[str]
-
-
-def run(job: FinetuneJob) -> RunFolder:
+def run(job: FinetuneJob, start: Start | None = None) -> RunFolder:
     """Fine-tune as ``job`` says and store predictions; finished runs are returned, interrupted ones go on.
 
-    Whatever can be refused is refused before the folder is touched.
+    ``start`` gives the model to begin with; without it that is the checkpoint ``job`` names. Whatever can be refused is
+    refused before the folder is touched.
     """
-    source = resolve_model(job.model)
+    start = start or Checkpoint(job.model, job.seed, job.finetune.dropout, _head(job))
+    inputs = [*start.inputs(), *([model_fingerprint(resolve_model(job.teacher))] if job.teacher else [])]
     data = load_task_section(job.task, job.data_dir)
-    inputs = [model_fingerprint(resolve_model(name)) for name in (job.model, job.teacher) if name]
     work_id = fingerprint("finetune", job.substance(), *inputs, data.fingerprint)
     if finished := RunFolder.finished(job.out, work_id):
         return finished
-    model = _classifier(job, source, data)
-    tokenizer = load_tokenizer(source)
+    started = start.open(data)
+    model, tokenizer = started.model, started.tokenizer
+    keep_windows(model, _windows(job))
+    _require_positions(job, model)
     tokenizer.model_max_length = job.finetune.max_length
     if job.finetune.packing:
         switch_to_packing(model)
-    lesson = _lesson(job, data, model, text_tokenizer(tokenizer, model), _teacher(job, tokenizer))
+    lesson = _lesson(job, data, started, _teacher(job, tokenizer))
     begun = RunFolder.begin(job.out, stage="finetune", recipe=job.model_dump(mode="json"), fingerprint=work_id)
     if begun.state == "finished":  # by another process, while this one prepared
         return begun
     with closing(begun) as folder:
-        lesson = _with_stored_outputs(job, lesson)
-        result = _train(folder, model, lesson, job)
+        lesson = with_stored_outputs(lesson, job.finetune.teacher_outputs)
+        result = _train(folder, model, lesson)
         stored = _store_models(folder, model, _for_model(tokenizer, model))
         write_jsonl(folder.path / "history.jsonl", result.history)
-        _store_all_predictions(job, folder, model, lesson)
-        folder.finish(**stored, **_facts(job, lesson, result), **_epochs(job, lesson, result))
+        store_all_predictions(folder.path, model, lesson)
+        folder.finish(**stored, **_facts(job, started, lesson, result), **_epochs(job, lesson, result))
     return folder
 
 
@@ -109,14 +86,20 @@ def check(job: FinetuneJob, teacher: PreTrainedModel, texts: TextTokenizer) -> N
 
     ``teacher`` is of the family, length and vocabulary of every arm, whatever its weights; ``texts`` is its tokenizer.
     """
-    data = load_task_section(job.task, job.data_dir)
-    _settings(job, data)
-    _hard_loss(job, data)
+    data = check_task(job, texts)
     _unfreezing(job).starts(teacher.config.num_hidden_layers, n_steps=1)
     dropout = job.finetune.dropout if _head(job) is None else None
     classifier_config(teacher.config, data.task.label_names, data.task.problem_type, dropout)
     _require_positions(job, teacher)
+
+
+def check_task(job: FinetuneJob, texts: TextTokenizer) -> TaskData:
+    """Raise what task and settings tell of any model; ``texts`` puts as much around a text as the model's tokenizer."""
+    data = load_task_section(job.task, job.data_dir)
+    _settings(job, data)
+    _hard_loss(job, data)
     _read_one_text(job, data, texts)
+    return data
 
 
 def _read_one_text(job: FinetuneJob, data: TaskData, texts: TextTokenizer) -> None:
@@ -133,16 +116,16 @@ def _store_models(folder: RunFolder, model: PreTrainedModel, tokenizer: PreTrain
     save_model_folder(stored, tokenizer, folder.path, folder.work)
     return {
         "parameters": count_parameters(stored),
-        "opens_with": "potstill" if isinstance(stored, PooledForSequenceClassification) else "transformers",
+        "opens_with": opens_with(stored),
         "kept_epochs": write_epochs(folder.work / "finetune", model, tokenizer, folder.path, folder.work),
     }
 
 
-def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
+def _facts(job: FinetuneJob, started: Started, lesson: Lesson, result: FitResult) -> dict[str, Any]:
     """What the manifest tells of a finished run."""
     data = lesson.data
     return {
-        "base_model": job.model,
+        "base_model": started.base_model,
         "teacher": job.teacher,
         "task": job.task.model_dump(mode="json"),
         "seed": job.seed,
@@ -168,7 +151,7 @@ def _facts(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, An
     }
 
 
-def _epochs(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, Any]:
+def _epochs(job: FinetuneJob, lesson: Lesson, result: FitResult) -> dict[str, Any]:
     """The table of epochs and the choice among them, where validations were those of epochs."""
     if job.finetune.evaluate_steps is not None:
         return {"epochs": [], "choice": ""}
@@ -178,20 +161,6 @@ def _epochs(job: FinetuneJob, lesson: _Lesson, result: FitResult) -> dict[str, A
         "epochs": rows,
         "choice": choice(rows, lesson.metric, greater_is_better=better, keep=job.finetune.keep),
     }
-
-
-def _classifier(job: FinetuneJob, source: str, data: TaskData) -> PreTrainedModel:
-    model = load_classifier(
-        source,
-        label_names=data.task.label_names,
-        problem_type=data.task.problem_type,
-        seed=job.seed,
-        dropout=job.finetune.dropout,
-        head=_head(job),
-    )
-    keep_windows(model, _windows(job))
-    _require_positions(job, model)
-    return model
 
 
 def _head(job: FinetuneJob) -> HeadShape | None:
@@ -228,13 +197,12 @@ def switch_to_packing(model: PreTrainedModel) -> None:
     run_packed(model)
 
 
-def _lesson(
-    job: FinetuneJob, data: TaskData, model: PreTrainedModel, texts: TextTokenizer, teacher: PreTrainedModel | None
-) -> _Lesson:
-    section, settings = job.finetune, _settings(job, data)
+def _lesson(job: FinetuneJob, data: TaskData, started: Started, teacher: PreTrainedModel | None) -> Lesson:
+    section, settings, windows = job.finetune, _settings(job, data), _windows(job)
+    model, texts = started.model, text_tokenizer(started.tokenizer, started.model)
     objective = _objective(job, data, teacher)
     key = f"train of {data.fingerprint}"
-    rows = training_rows(data.splits["train"], texts, section.max_length, _windows(job), key=key)
+    rows = training_rows(data.splits["train"], texts, section.max_length, windows, key=key)
     batches = LabelledTexts(
         rows.encoded,
         rows.targets,
@@ -245,7 +213,7 @@ def _lesson(
         packed=section.packing,
     )
     rates = Rates(section.learning_rate, **section.rates.model_dump())
-    return _Lesson(
+    return Lesson(
         data=data,
         texts=texts,
         encoded=rows.encoded,
@@ -255,8 +223,11 @@ def _lesson(
         plan=plan_parameters(model, rates, _unfreezing(job), planned_steps(settings, len(batches.plan))),
         class_weights=weights_by_name(objective.hard.label_weights, data.task.label_names),
         metric=str(settings.metric),
+        max_length=section.max_length,
+        windows=windows,
+        evaluate_batch_size=section.evaluate_batch_size,
         cut=rows.told,
-        notes=[f"train: {note}" for note in rows.kept],
+        notes=[*started.notes, *(f"train: {note}" for note in rows.kept)],
     )
 
 
@@ -282,34 +253,14 @@ def _unfreezing(job: FinetuneJob) -> Unfreezing:
     )
 
 
-def _with_stored_outputs(job: FinetuneJob, lesson: _Lesson) -> _Lesson:
-    """The lesson; where the teacher's logits are to be kept, its batches bring them along and the teacher is gone."""
-    section, objective = job.finetune, lesson.objective
-    passes = planned_passes(lesson.settings, len(lesson.batches.plan))
-    wished = {"live": False, "disk": passes > 0, "auto": passes > 1}[section.teacher_outputs]
-    if not wished or not isinstance(objective, TaskDistillationObjective):
-        return lesson
-    if objective.teacher is None or not objective.weights["soft"]:
-        return lesson
-    stored = classify_once(
-        objective.teacher.to(training_device()),
-        lesson.encoded,
-        lesson.texts.pad_id,
-        batch_size=section.evaluate_batch_size,
-        precision=section.precision,
-    )
-    lesson.batches.teacher, objective.teacher = stored, None
-    return dataclasses.replace(lesson, notes=[*lesson.notes, stored.sentence(passes)])
-
-
-def _train(folder: RunFolder, model: PreTrainedModel, lesson: _Lesson, job: FinetuneJob) -> FitResult:
+def _train(folder: RunFolder, model: PreTrainedModel, lesson: Lesson) -> FitResult:
     return fit(
         model.to(training_device()),
         lesson.objective,
         lesson.batches,
         lesson.settings,
         work=folder.work / "finetune",
-        validate=_validation(job, lesson),
+        validate=validation(lesson),
         log_folder=folder.path / "logs",
         title=f"finetune {lesson.data.task.name}",
         plan=lesson.plan,
@@ -336,49 +287,10 @@ def _hard_loss(job: FinetuneJob, data: TaskData) -> HardLoss:
     return HardLoss(task.problem_type, None if weights is None else torch.from_numpy(weights), section.focal_gamma)
 
 
-def _validation(job: FinetuneJob, lesson: _Lesson) -> Validate:
-    """Metrics and loss on the selection split, which is never the split that is reported on."""
-    split, task = lesson.data.splits["selection"], lesson.data.task
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        predictions = predict_split(_predictor(job, model, lesson), split)
-        loss = _mean_loss(lesson.objective.hard, predictions)
-        if not math.isfinite(loss):
-            return {"loss": loss}  # training stops at it; no metric could be computed
-        return {**compute_metrics(predictions, list(dict.fromkeys((lesson.metric, *task.metrics)))), "loss": loss}
-
-    return validate
-
-
-def _mean_loss(hard: HardLoss, predictions: Any) -> float:
-    """The loss of training, without a teacher, on stored predictions."""
-    return hard.mean(torch.from_numpy(predictions.logits), torch.from_numpy(predictions.targets))
-
-
-def _predictor(job: FinetuneJob, model: nn.Module, lesson: _Lesson) -> TorchPredictor:
-    task, section = lesson.data.task, job.finetune
-    return TorchPredictor(
-        model,
-        lesson.texts,
-        task.label_names,
-        task.problem_type,
-        section.max_length,
-        section.evaluate_batch_size,
-        windows=_windows(job),
-    )
-
-
 def _windows(job: FinetuneJob) -> Windows | None:
     """How texts longer than the maximum are read; None where they are cut."""
     section = job.finetune
     return None if section.long_texts == "cut" else Windows(section.window_overlap, section.long_texts)
-
-
-def _store_all_predictions(job: FinetuneJob, folder: RunFolder, model: PreTrainedModel, lesson: _Lesson) -> None:
-    predictor = _predictor(job, model, lesson)
-    for name in dict.fromkeys(("selection", lesson.data.task.report_split)):
-        predictions = predict_split(predictor, lesson.data.splits[name])
-        store_predictions(folder.path, name, predictions, (lesson.metric, *lesson.data.task.metrics))
 
 
 def _for_model(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> PreTrainedTokenizerFast:

@@ -30,18 +30,18 @@ class _Opened:
     """What many stages read, opened once."""
 
     def __init__(self) -> None:
-        self._teachers: dict[str, tuple[Any, Any]] = {}
+        self._models: dict[str, tuple[Any, Any]] = {}
         self._corpora: set[str] = set()
 
-    def teacher(self, model: str) -> tuple[Any, Any]:
-        """A teacher of this shape with random weights, and its tokenizer."""
+    def model(self, name: str) -> tuple[Any, Any]:
+        """A model of this shape with random weights, and its tokenizer."""
         from potstill.models.teacher import load_tokenizer, resolve_model, text_tokenizer, untrained_masked_lm
 
-        if model not in self._teachers:
-            source = resolve_model(model)
-            teacher = untrained_masked_lm(source)
-            self._teachers[model] = teacher, text_tokenizer(load_tokenizer(source), teacher)
-        return self._teachers[model]
+        if name not in self._models:
+            source = resolve_model(name)
+            model = untrained_masked_lm(source)
+            self._models[name] = model, text_tokenizer(load_tokenizer(source), model)
+        return self._models[name]
 
     def read(self, section: CorpusSection, data_dir: Path | None) -> None:
         """Meet what is wrong with a corpus."""
@@ -67,16 +67,17 @@ def _meet(stage: GridStage, opened: _Opened) -> None:
     from potstill.finetune import stage as finetune_stage
     from potstill.pretrain import stage as pretrain_stage
 
-    job = stage.stage.job
-    teacher, texts = opened.teacher(stage.recipe.teacher.model)
+    job, teacher, given = stage.stage.job, stage.recipe.teacher.model, stage.recipe.student.model
+    of_given = isinstance(job, FinetuneJob) and job.model == given
+    model, texts = opened.model(given if given and of_given else teacher)
     if isinstance(job, PretrainJob):
         pretrain_stage.check(job)
         opened.read(job.corpus, job.data_dir)
     elif isinstance(job, DistilJob):
-        distil_stage.check(job, teacher)
+        distil_stage.check(job, model)
         opened.read(job.corpus, job.data_dir)
     elif isinstance(job, FinetuneJob):
-        finetune_stage.check(job, teacher, texts)
+        finetune_stage.check(job, model, texts)
 
 
 def _check_rows(plan: GridPlan) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import RecipeError
-from potstill.pipeline import Stage, plan, run_path
 from potstill.recipe import Job, PretrainJob, Recipe
 from potstill.recipe_grid import Arm, ResolvedGrid
 from potstill.runs import fingerprint
+from potstill.stages import Stage, plan, run_path
 
 _KEY_DIGITS = 10
 

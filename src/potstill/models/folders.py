@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -11,6 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from potstill.errors import StorageError
 from potstill.models.checkpoints import quietly
 from potstill.runs import storage_errors
+
+OURS = "potstill_"
+"""How the model types begin that potstill tells transformers of; without it the Auto classes refuse them."""
 
 
 def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, work: Path) -> None:
@@ -36,3 +40,8 @@ def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def count_parameters(model: PreTrainedModel) -> int:
     """Parameters of the model; tied ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def opens_with(model: PreTrainedModel) -> Literal["transformers", "potstill"]:
+    """What gives a stored model back: plain transformers, or potstill where the model is of a type of its own."""
+    return "potstill" if model.config.model_type.startswith(OURS) else "transformers"

@@ -23,6 +23,7 @@ from transformers import (
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
 from potstill.models.aliases import ALIASES, installed_folder
+from potstill.models.bilstm import BilstmConfig
 from potstill.models.checkpoints import (
     accepted_by,
     draw_tensors,
@@ -31,6 +32,7 @@ from potstill.models.checkpoints import (
     open_checkpoint,
     require_tensors,
 )
+from potstill.models.linear import is_linear
 from potstill.models.pooled_classifier import HeadShape, PooledConfig, PooledForSequenceClassification
 from potstill.records import PROBLEM_TYPES, ProblemType
 
@@ -175,7 +177,12 @@ def load_classifier(
 
 
 def _with_new_head(source: str, head: HeadShape, labelled: Any, seed: int, dropout: float | None) -> PreTrainedModel:
-    """The encoder of ``source`` under a head of ours, drawn with ``seed``; labels are those of ``labelled``."""
+    """The encoder of ``source`` under a head of ours, drawn with ``seed``; labels are those of ``labelled``.
+
+    Raises ``ModelError`` for a BiLSTM.
+    """
+    if isinstance(labelled, BilstmConfig):
+        raise ModelError("a BiLSTM keeps its own head, on what its attention gathers", found=head.kind, allowed="own")
     encoder = load_encoder(source, seed=seed)
     labels = {name: getattr(labelled, name) for name in ("id2label", "label2id", "problem_type")}
     with torch.random.fork_rng(devices=[]):
@@ -294,6 +301,8 @@ def _pickle_error(pickles: Sequence[Path]) -> ModelError:
 
 def open_config(source: str) -> Any:
     """The configuration of a model folder or hub name; raises ``ModelError`` where it cannot be opened."""
+    if is_linear(source):
+        raise ModelError(f"{source} is a linear model over TF-IDF, with no encoder in it", do="give an encoder")
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:

@@ -26,7 +26,8 @@ class ArmEvidence:
 
     metrics: metric -> one value per seed, in the order of ``seeds``; medians, intervals: metric -> value.
     retention: the primary metric as a share of the teacher's (1.0 is the teacher itself); p_value, by ``test``, of the
-    difference from the teacher; agreement: share of texts on which the arm decides as the teacher does.
+    difference from the teacher, and p_beside of that from each other arm; agreement: share of texts on which the arm
+    decides as the teacher does.
     confusion, per_class (rows of label, precision, recall, f1, support), history, epochs (a row each, with the figures
     of its validation), choice (which was kept, in words) and rates (a row each part) are those of ``shown_seed``.
     A metric that is not defined on the texts is NaN or left out.
@@ -45,6 +46,7 @@ class ArmEvidence:
     retention: float | None = None
     retention_interval: Interval | None = None
     p_value: float | None = None
+    p_beside: Mapping[str, float] = field(default_factory=dict)
     test: str = ""
     agreement: float | None = None
     confusion: Confusion = ()

@@ -31,9 +31,9 @@ _READING: Mapping[ProblemType | None, str] = {
     "regression": "score = {logits}.squeeze(-1)",
     None: "logits = {logits}  # (texts, tokens, vocabulary)",
 }
-_OWN_SNIPPET = """from potstill.runtime.torch_predictor import TorchPredictor
+_OWN_SNIPPET = """from potstill.runtime.opening import open_predictor
 
-predictor = TorchPredictor.open("path/to/this/folder")
+predictor = open_predictor("path/to/this/folder")
 {reading} = predictor.predict([{example}]).probabilities  # in the order of predictor.label_names
 """
 
@@ -44,7 +44,8 @@ class ModelCard:
 
     summary: one sentence saying what the model is; making: steps in words, in order; data_notes: what it was trained
     on, with what was dropped; limitations: what is known beyond what the figures here already tell.
-    opens_with: what gives the model back, plain transformers or potstill where the head is one of its own.
+    opens_with: what gives the model back, plain transformers, or potstill where it is of a kind of its own.
+    max_length: in tokens, None where texts are never cut.
     language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
@@ -54,7 +55,7 @@ class ModelCard:
     model_name: str
     summary: str
     created: str
-    max_length: int
+    max_length: int | None
     purpose: Purpose = "text-classification"
     problem_type: ProblemType | None = None
     label_names: Sequence[str] = ()
@@ -63,7 +64,7 @@ class ModelCard:
     teacher: str | None = None
     license: str | None = None
     language: str | None = None
-    tags: Sequence[str] = ()
+    tags: Sequence[str] = ("knowledge-distillation",)
     dataset_name: str = ""
     dataset_id: str | None = None
     dataset_config: str | None = None
@@ -121,7 +122,7 @@ def metadata(card: ModelCard) -> dict[str, Any]:
         "base_model": card.base_model,
         "datasets": [card.dataset_id] if card.dataset_id else None,
         "metrics": list(_finite(card.metrics)) or None,
-        "tags": list(dict.fromkeys(["potstill", "knowledge-distillation", *card.tags])),
+        "tags": list(dict.fromkeys(["potstill", *card.tags])),
     }
     described: dict[str, Any] = {name: value for name, value in entries.items() if value is not None}
     if _finite(card.metrics):

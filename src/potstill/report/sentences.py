@@ -145,9 +145,30 @@ def _beside_baselines(report: Report, student: str) -> str:
     points = 100 * (own - best)
     if abs(points) < 0.05:
         return f"The best baseline, “{name}”, kept just as much: distillation added nothing here."
+    told_apart = _told_apart(report, student, name)
     if points < 0:
-        return f"The baseline “{name}” kept {-points:.1f} points more: distillation did not pay here."
-    return f"That is {points:.1f} points more than the best baseline, “{name}” ({percent(best)})."
+        paid = "." if told_apart else ": distillation did not pay here."
+        return f"The baseline “{name}” kept {-points:.1f} points more{paid}{told_apart}"
+    return f"That is {points:.1f} points more than the best baseline, “{name}” ({percent(best)}).{told_apart}"
+
+
+def _told_apart(report: Report, student: str, baseline: str) -> str:
+    """Where chance does not explain the student's difference from a baseline; empty where that was not tested."""
+    ahead: list[str] = []
+    behind: list[str] = []
+    tested = 0
+    for task, arm in report.arms_named(student):
+        p_value, other = arm.p_beside.get(baseline), task.arm(baseline)
+        tested += p_value is not None
+        if p_value is not None and p_value < SIGNIFICANT and other is not None:
+            (ahead if (arm.retention or 0.0) > (other.retention or 0.0) else behind).append(task.name)
+    if not tested:
+        return ""
+    if not ahead and not behind:
+        return f" Chance may explain that{' on every task' if tested > 1 else ''} (p ≥ {SIGNIFICANT})."
+    places = [f"ahead on {_listed(ahead)}"] if ahead else []
+    places += [f"behind on {_listed(behind)}"] if behind else []
+    return f" It is {_listed(places)} by more than chance explains (p < {SIGNIFICANT})."
 
 
 def _chance(report: Report, student: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from markupsafe import Markup
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def fill_page(template: str, *, title: str, styles: str = "", script: str = "", **content: Any) -> str:
+def fill_page(template: str, *, title: str, styles: str = "", script: str | Sequence[str] = "", **content: Any) -> str:
     """A self-contained page of a template that extends the shell, as HTML text.
 
-    ``styles`` and ``script`` name files beside the template, which follow those that every page has.
+    ``styles`` and ``script`` name files beside the template, which follow those that every page has; several scripts
+    follow one another.
     """
+    scripts = (script,) if isinstance(script, str) else script
     return (
         environment()
         .get_template(template)
-        .render(title=title, styles=_inline("page.css", styles), script=_inline("page.js", script), **content)
+        .render(title=title, styles=_inline("page.css", styles), script=_inline("page.js", *scripts), **content)
     )
 
 

@@ -16,7 +16,7 @@ from potstill.decisions import read_decisions
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
 from potstill.evaluate.speed import paired_ratios
-from potstill.evaluate.stage import compare_runs
+from potstill.evaluate.stage import compare_runs, is_classifier
 from potstill.records import Predictions
 from potstill.report.decisions.evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
@@ -26,6 +26,11 @@ from potstill.report.page import write_page
 from potstill.runs import RunFolder, parameters_on_disk, read_json
 
 PAGE = "report.html"
+_NO_TRANSFORMERS: Mapping[str, tuple[str, str]] = {
+    "potstill_bilstm": ("a bidirectional LSTM with attention", "trained"),
+    "potstill_tfidf": ("a linear model over TF-IDF of words", "fitted"),
+}
+"""Families of models that potstill opens and transformers does not: in words what they are, and what made them."""
 
 
 def write_experiment_page(root: Path, experiment: Mapping[str, Any]) -> Path:
@@ -45,7 +50,7 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         distillations=[
             _distillation(experiment["encoders"][arm]["title"], run) for arm, run in encoders.items() if run.history()
         ],
-        layer_map=_layer_map(encoders["student"]),
+        layer_map=_layer_map(encoders["student"]) if "student" in encoders else [],
         commands=["potstill run recipe.yaml"],
         recipe_yaml=_public_recipe(root),
         versions=measured["versions"],
@@ -59,7 +64,7 @@ def write_run_page(path: Path) -> Path:
     run = RunFolder.open(path)
     figures: Any = compare_runs({path.name: [path]}).arms[path.name].to_dict()["metrics"]
     arm = ArmEvidence(name=path.name, role="student", **_run_figures([run]), **_summaries(figures))
-    task = _task_of(run, [arm], kept_failures(path, path))
+    task = _task_of(run, [arm], kept_failures(path, path), _of_baseline(run))
     report = Report(
         title=path.name,
         created=run.manifest["finished"],
@@ -81,11 +86,24 @@ def _task_evidence(root: Path, task: Mapping[str, Any]) -> TaskEvidence:
             role=facts["role"],
             **_run_figures(runs[arm]),
             **_compared(comparison, arm),
+            p_beside=_beside(comparison["arms"][arm], task["arms"]),
             **_speed(speeds, arm, comparison["reference"]),
         )
         for arm, facts in task["arms"].items()
     ]
-    return _task_of(next(iter(runs.values()))[0], arms, experiment_failures(root, task))
+    firsts = [of_arm[0] for of_arm in runs.values()]
+    notes = [f"{arm.name}: {note}" for arm, run in zip(arms, firsts, strict=True) for note in _of_baseline(run)]
+    return _task_of(firsts[0], arms, experiment_failures(root, task), notes)
+
+
+def _of_baseline(run: RunFolder) -> Sequence[str]:
+    """What a model that is no transformer says of how it was made; the encoders of the others say it themselves."""
+    return run.manifest["notes"] if _model_type(run) in _NO_TRANSFORMERS else ()
+
+
+def _model_type(run: RunFolder) -> str:
+    """The family of the run's model, as its ``config.json`` has it."""
+    return str((read_json(run.path / "config.json") or {}).get("model_type"))
 
 
 def _measured(folder: Path) -> dict[str, Any]:
@@ -98,7 +116,9 @@ def _measured(folder: Path) -> dict[str, Any]:
     return comparison
 
 
-def _task_of(run: RunFolder, arms: Sequence[ArmEvidence], failures: Mapping[str, Any] | None) -> TaskEvidence:
+def _task_of(
+    run: RunFolder, arms: Sequence[ArmEvidence], failures: Mapping[str, Any] | None, notes: Sequence[str]
+) -> TaskEvidence:
     manifest = run.manifest
     counts, name = manifest["data"]["counts"], manifest["task"]["name"]
     return TaskEvidence(
@@ -109,7 +129,7 @@ def _task_of(run: RunFolder, arms: Sequence[ArmEvidence], failures: Mapping[str,
         rows={split: facts["rows"] for split, facts in counts.items()},
         rows_per_label={split: facts["labels"] for split, facts in counts.items() if facts["labels"]},
         label_names=manifest["label_names"],
-        notes=manifest["data"]["notes"],
+        notes=[*manifest["data"]["notes"], *notes],
         citation=known.citation if (known := _known_task(manifest)) else "",
         failures=failures,
     )
@@ -166,6 +186,14 @@ def _compared(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
         "p_value": change["p_value"] if change else None,
         "test": "paired bootstrap" if change else "",
         "agreement": rows["agreement"] if rows else None,
+    }
+
+
+def _beside(compared: Mapping[str, Any], arms: Mapping[str, Any]) -> dict[str, float]:
+    """Other arms by their titles, with the p-value of the difference from each; none in a comparison without them."""
+    changes = compared.get("beside", {})
+    return {
+        arms[other]["title"]: change["p_value"] for other, change in changes.items() if change["p_value"] is not None
     }
 
 
@@ -234,7 +262,7 @@ def write_cards(root: Path, experiment: Mapping[str, Any]) -> None:
 def write_card(path: Path) -> None:
     """Write the ``README.md`` of one run, from its manifest, metrics and predictions."""
     run = RunFolder.open(path)
-    card = _classifier_card(run) if run.manifest["stage"] == "finetune" else _encoder_card(run)
+    card = _classifier_card(run) if is_classifier(run) else _encoder_card(run)
     write_model_card(card, path / "README.md")
 
 
@@ -245,7 +273,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
     labels, decisions = manifest["label_names"], read_decisions(run.path)
     return ModelCard(
         model_name=run.path.resolve().name if known is None else f"{name}-{run.path.resolve().parent.name}",
-        summary=f"A classifier of {name} ({len(labels)} outputs), fine-tuned from {_public(manifest['base_model'])}.",
+        summary=f"A classifier of {name} ({len(labels)} outputs), {_kind(run)}.",
         created=manifest["finished"],
         max_length=manifest["max_length"],
         problem_type=manifest["problem_type"],
@@ -265,13 +293,27 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         bytes_on_disk=parameters_on_disk(run.path),
         truncated_share=_share(predictions),
         opens_with=manifest.get("opens_with") or "transformers",
-        making=[f"fine-tuned for {manifest['training_s']:.0f} s", *_second(manifest), *_choice(manifest)],
+        tags=() if manifest["base_model"] is None else ("knowledge-distillation",),
+        making=[_made(run), *_second(manifest), *_choice(manifest), *_of_baseline(run)],
         data_notes=manifest["data"]["notes"],
         recipe_yaml=_public_recipe(run.path),
         versions=manifest["versions"],
         citation=known.citation if known else "",
         language=known.language if known else None,
     )
+
+
+def _kind(run: RunFolder) -> str:
+    """What a classifier is and where it began, as the end of a sentence."""
+    base = run.manifest["base_model"]
+    what = _NO_TRANSFORMERS.get(_model_type(run), ("",))[0]
+    began = "trained on the task alone" if base is None else f"fine-tuned from {_public(base)}"
+    return f"{what}, {began}" if what else began
+
+
+def _made(run: RunFolder) -> str:
+    verb = _NO_TRANSFORMERS.get(_model_type(run), ("", "fine-tuned"))[1]
+    return f"{verb} for {run.manifest['training_s']:.0f} s"
 
 
 def _is_pair(task: Any) -> bool:
@@ -295,6 +337,8 @@ def _public_recipe(folder: Path) -> str:
             shown[name] = _public(shown[name])
         elif isinstance(shown.get(name), dict):
             shown[name] = shown[name] | {"model": _public(shown[name]["model"])}
+    if isinstance(shown.get("bilstm"), dict):
+        shown["bilstm"] = shown["bilstm"] | {"embeddings": _public(shown["bilstm"]["embeddings"])}
     return yaml.safe_dump(shown, sort_keys=False)
 
 

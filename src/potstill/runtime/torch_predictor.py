@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from potstill.data.batches import pad_rows
 from potstill.data.tokens import EncodedTexts, TextTokenizer
-from potstill.data.windows import UNCUT, Windows, cut_windows, pool_windows, single_texts
+from potstill.data.windows import UNCUT, WindowedTexts, Windows, cut_windows, pool_windows, single_texts
 from potstill.decisions import Decisions, read_decisions
 from potstill.errors import ModelError
 from potstill.models.long_texts import windows_of
@@ -121,17 +121,25 @@ class TorchPredictor:
         )
         return predictions if self.decisions is None else self.decisions.apply(predictions)
 
-    def _read(self, texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits, tokens before any was cut, and of which texts some were."""
+    def encode(self, texts: Sequence[Text]) -> WindowedTexts:
+        """The texts as the model reads them: a row of tokens each, or where it reads in windows one for each window."""
         if self.windows is None:
             encoded = self.tokenizer.encode(texts, self.max_length)
-            return self._logits(encoded), encoded.n_tokens, encoded.truncated
+            return WindowedTexts(encoded, np.arange(len(encoded)), encoded.n_tokens)
         whole = self.tokenizer.encode(single_texts(texts), UNCUT)
-        cut = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
-        return pool_windows(self._logits(cut.rows), cut.owners, self.windows.pooling), cut.n_tokens, whole.truncated
+        return cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
 
-    def _logits(self, encoded: EncodedTexts) -> np.ndarray:
-        """``(n, k)`` float32."""
+    def _read(self, texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits, tokens before any was cut, and of which texts some were."""
+        encoded = self.encode(texts)
+        logits = self.logits_of(encoded.rows)
+        if self.windows is None:
+            return logits, encoded.n_tokens, encoded.rows.truncated
+        pooled = pool_windows(logits, encoded.owners, self.windows.pooling)
+        return pooled, encoded.n_tokens, np.zeros(len(encoded.n_tokens), dtype=bool)
+
+    def logits_of(self, encoded: EncodedTexts) -> np.ndarray:
+        """``(n, k)`` float32, of rows as ``encode`` gives them, each window for itself."""
         logits = np.empty((len(encoded), len(self.label_names)), dtype=np.float32)
         with evaluating(self.model):
             for rows, found in classify_longest_first(self.model, encoded, self.tokenizer.pad_id, self.batch_size):

@@ -17,7 +17,7 @@ QUIET_INTERVAL_S = 30.0
 T = TypeVar("T")
 
 
-def counted(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+def counted(items: Iterable[T], total: int, title: str, unit: str = "batches") -> Iterator[T]:
     """The ``items``, of which there are ``total``: a bar on a terminal, elsewhere a line now and then."""
     if sys.stderr.isatty():
         yield from track(items, description=title, total=total, console=_stderr())
@@ -27,7 +27,7 @@ def counted(items: Iterable[T], total: int, title: str) -> Iterator[T]:
         yield item
         if time.monotonic() - last_line >= QUIET_INTERVAL_S:
             last_line = time.monotonic()
-            print(f"{title}: {number:,}/{total:,} batches", file=sys.stderr, flush=True)
+            print(f"{title}: {number:,}/{total:,} {unit}", file=sys.stderr, flush=True)
 
 
 class ProgressReport(TrainerCallback):

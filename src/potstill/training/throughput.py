@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,12 +71,16 @@ def measured_throughput(
 
 
 def flop_counter() -> FlopCounterMode:
-    """torch's counter of the operations of matrix products, with the attention of CPUs that it leaves out."""
-    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    return FlopCounterMode(
-        display=False, custom_mapping={forward: _attention_flops, backward: _attention_backward_flops}
-    )
+    """torch's counter of the operations of matrix products, attention, LSTM and int8 of CPUs included."""
+    aten = torch.ops.aten
+    left_out = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+        aten.mkldnn_rnn_layer: _lstm_flops,
+        aten.mkldnn_rnn_layer_backward: _lstm_backward_flops,
+        torch.ops.quantized.linear_dynamic: _int8_flops,
+    }
+    return FlopCounterMode(display=False, custom_mapping=left_out)
 
 
 def _attention_flops(query: Shape, key: Shape, value: Shape, *others: Any, **named: Any) -> int:
@@ -86,3 +91,17 @@ def _attention_backward_flops(
     gradient: Shape, query: Shape, key: Shape, value: Shape, *others: Any, **named: Any
 ) -> int:
     return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+def _int8_flops(states: Shape, packed: Any, *others: Any, out_shape: Shape, **named: Any) -> int:
+    """A linear layer whose weights are packed: what comes in is as wide as they are long."""
+    return 2 * math.prod(out_shape) * states[-1]
+
+
+def _lstm_flops(states: Shape, weight_ih: Shape, weight_hh: Shape, *others: Any, **named: Any) -> int:
+    """Of states ``(length, batch, width)``: each is multiplied with both matrices of the four gates."""
+    return 2 * math.prod(states[:-1]) * (math.prod(weight_ih) + math.prod(weight_hh))
+
+
+def _lstm_backward_flops(states: Shape, weight_ih: Shape, weight_hh: Shape, *others: Any, **named: Any) -> int:
+    return 2 * _lstm_flops(states, weight_ih, weight_hh)

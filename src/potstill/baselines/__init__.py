@@ -1,0 +1,1 @@
+"""Models that are no transformers, trained on the task alone: what every comparison should begin with."""
