@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from potstill.bundle import read_bundle
-from potstill.errors import CheckError, DataError, RunFolderError, UsageError
+from potstill.errors import CheckError, DataError, ModelError, RunFolderError, UsageError
 from potstill.export.stage import export_run
 from potstill.runs import RunFolder, write_predictions
 from potstill.runtime.bundle_predictor import BundlePredictor
@@ -117,6 +117,13 @@ def test_predictions_of_other_rows_are_refused(run_copy, tmp_path):
 def test_an_encoder_is_no_classifier(encoders, tmp_path):
     with pytest.raises(RunFolderError, match="only a fine-tuned classifier"):
         export_run(encoders["student"], tmp_path / "bundle")
+
+
+def test_a_linear_model_has_no_graph(potstill, task_flags, tmp_path):
+    made = potstill("baseline", "tfidf", *task_flags["reviews"], "--out", tmp_path / "run")
+    assert made.code == 0, made.err
+    with pytest.raises(ModelError, match="linear model, of which there is no graph"):
+        export_run(tmp_path / "run", tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("arithmetic", ["int8", "fp64"])

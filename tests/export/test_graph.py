@@ -18,6 +18,7 @@ from potstill.data.tokens import EncodedTexts
 from potstill.errors import ModelError
 from potstill.export import graph as graph_module
 from potstill.export.graph import OPSET, write_graph
+from potstill.models.bilstm import BilstmConfig, new_bilstm
 from potstill.models.pooled_classifier import HeadShape, PooledConfig, PooledForSequenceClassification
 from potstill.runtime.engine import ThreadPlan, open_engine
 
@@ -105,6 +106,15 @@ def test_a_family_says_in_both_engines_what_torch_says(name, tmp_path):
 @pytest.mark.parametrize(("shape", "encoder"), HEADS, ids=lambda part: str(part)[:40])
 def test_a_head_of_ours_says_what_torch_says(shape, encoder, tmp_path):
     check(with_head(shape, encoder), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["none", "attention"])
+def test_a_bilstm_says_what_torch_says(weighting, tmp_path):
+    config = labelled(BilstmConfig(vocab_size=60, embedding_size=16, hidden_size=12, token_weighting=weighting))
+    weights = None if weighting == "none" else torch.linspace(0.1, 3, 60)
+    model = new_bilstm(config, seed=3, vectors=torch.randn(60, 16), token_weights=weights)
+    assert check(model, tmp_path, with_types=False).inputs == ("input_ids", "attention_mask")
 
 
 def test_the_graph_is_one_file_without_a_path_of_this_machine_and_nothing_is_said(tmp_path, capfd):
