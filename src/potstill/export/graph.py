@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def _traced(model: PreTrainedModel, names: tuple[str, ...]) -> Any:
     )
 
 
-def _example(model: PreTrainedModel, names: tuple[str, ...]) -> Mapping[str, Tensor]:
+def _example(model: PreTrainedModel, names: tuple[str, ...]) -> dict[str, Tensor]:
     """A batch whose second row is padded; its ids say nothing."""
     mask = torch.ones(_ROWS, _LENGTH, dtype=torch.int64)
     mask[1, _LENGTH // 2 :] = 0

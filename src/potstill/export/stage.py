@@ -167,9 +167,14 @@ def _gate(
 
 def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
     """The predictions of ``rows``, in that order."""
-    names = ("ids", "logits", "n_tokens", "truncated", "targets")
-    columns = {name: getattr(predictions, name) for name in names}
-    return replace(predictions, **{name: None if column is None else column[rows] for name, column in columns.items()})
+    return replace(
+        predictions,
+        ids=predictions.ids[rows],
+        logits=predictions.logits[rows],
+        n_tokens=predictions.n_tokens[rows],
+        truncated=predictions.truncated[rows],
+        targets=None if predictions.targets is None else predictions.targets[rows],
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,11 @@ DECIMALS = 6
 """Probabilities and values are rounded to so many: what engines differ by lies behind them."""
 
 Kind = Literal["label", "labels", "number"]
+_DECISIONS: Mapping[ProblemType, Kind] = {
+    "single_label_classification": "label",
+    "multi_label_classification": "labels",
+    "regression": "number",
+}
 
 
 class Answers:
@@ -40,12 +45,11 @@ class Answers:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """What each column holds."""
-        decision: Kind = {
-            "single_label_classification": "label", "multi_label_classification": "labels", "regression": "number",
-        }[self._type]  # type: ignore[assignment]  # fmt: skip
         if self._top_k is not None:
-            return (decision, *(("label", "number") * self._top_k))  # type: ignore[return-value]
-        return (decision, *(["number"] * (len(self.columns) - 1)))  # type: ignore[return-value]
+            likeliest: tuple[Kind, ...] = ("label", "number")
+            return (_DECISIONS[self._type], *(likeliest * self._top_k))
+        number: tuple[Kind, ...] = ("number",)
+        return (_DECISIONS[self._type], *(number * (len(self.columns) - 1)))
 
     def of(self, predictions: Predictions) -> list[list[Any]]:
         """For each text the values of the columns, in their order; plain Python values."""

@@ -123,8 +123,7 @@ class UnfinishedFile:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            sizes = {"rows_bytes": self._files[0].tell(), "bad_bytes": self._files[1].tell()}
-            self._enter(replace(state, **sizes))
+            self._enter(replace(state, rows_bytes=self._files[0].tell(), bad_bytes=self._files[1].tell()))
 
     def finish(self, assemble: Callable[[Path, Path], None]) -> None:
         """Give the file its name, and that of the bad rows where there are any; after a kill this can be done again.
