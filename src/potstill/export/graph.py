@@ -71,6 +71,7 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
             program = _traced(model, names)
     except torch.onnx.OnnxExporterError as error:
         raise ModelError(f"the model cannot be written as an ONNX graph: {_cause(error)}") from error
+    _require_free_shape(program)
     _without_traces(program)
     program.save(file, external_data=False)
     return Graph(file.name, "fp32", names, OUTPUT, OPSET)
@@ -105,6 +106,20 @@ def _require_room(model: PreTrainedModel) -> None:
     if size > LARGEST_BYTES:
         raise ModelError(
             "the model is too large for one ONNX file", found=f"{size:,} bytes", allowed=f"at most {LARGEST_BYTES:,}"
+        )
+
+
+def _require_free_shape(program: Any) -> None:
+    """Raise ModelError where the exporter took the number of rows or tokens of its example for the only one.
+
+    It does so without a word where an operator that it meets, such as an LSTM, cannot be followed with a free length.
+    """
+    shapes = {value.name: list(value.shape or ()) for value in program.model.graph.inputs}
+    if fixed := sorted(name for name, shape in shapes.items() if any(isinstance(size, int) for size in shape)):
+        raise ModelError(
+            "the model cannot be written as an ONNX graph: torch's exporter fixed the length of its texts",
+            found=", ".join(f"{name} {shapes[name]}" for name in fixed),
+            do="keep the run as it is: its own predictor opens it",
         )
 
 
