@@ -31,7 +31,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev,serve]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
 	# An oracle of the tests; its own requirements (torchvision, cython) are for what the tests do not touch.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchdistill
 	touch $(READY)

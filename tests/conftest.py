@@ -259,6 +259,16 @@ def classifiers(
     return {path.name: path for path in root.iterdir()}
 
 
+@pytest.fixture(scope="session")
+def bundles(potstill: Any, classifiers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The student's run on the task of each kind as a bundle. Only to be read."""
+    root = tmp_path_factory.mktemp("bundles")
+    for task in ("reviews", "pairs", "tags", "scores"):
+        made = potstill("export", classifiers[task], "--out", root / task)
+        assert made.code == 0, made.err
+    return {path.name: path for path in root.iterdir()}
+
+
 RECIPE = """\
 name: small
 seeds: [1, 2]

@@ -37,7 +37,7 @@ def test_the_tree_is_drawn_as_it_is():
 
 def test_what_a_user_can_mend_exits_with_2():
     assert {name for name, kind in TREE.items() if kind.exit_code == 2} == {
-        "UsageError", "RecipeError", "DataError", "ModelError", "RunFolderError", "OtherRunError",
+        "UsageError", "RecipeError", "DataError", "ModelError", "BundleError", "RunFolderError", "OtherRunError",
     }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
 The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``baseline``,
-``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report`` and ``run``. They are loaded
-when first asked for.
+``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report``, ``run``, ``export`` and
+``predict``. They are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
         report,
         run,
     )
+    from potstill.shipping import export, predict
+
+_SHIPPING = ("export", "predict")
+"""Verbs that are loaded without the others: where bundles are only used, no library of training is installed."""
 
 __all__ = [
     "ablate",
@@ -37,8 +41,10 @@ __all__ = [
     "distil",
     "evaluate",
     "explore",
+    "export",
     "failures",
     "finetune",
+    "predict",
     "pretrain",
     "report",
     "run",
@@ -50,7 +56,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"potstill has no {name!r}; it has {', '.join(__all__)}")
     from importlib import import_module
 
-    return getattr(import_module("potstill.api"), name)
+    return getattr(import_module("potstill.shipping" if name in _SHIPPING else "potstill.api"), name)
 
 
 class _Verbs(ModuleType):

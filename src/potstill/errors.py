@@ -5,6 +5,7 @@ PotstillError            1  the work failed
 │   ├── RecipeError      2  a recipe, an override or a flag
 │   ├── DataError        2  a file, a row, a label
 │   ├── ModelError       2  a teacher, a student shape, a checkpoint
+│   ├── BundleError      2  a bundle that is not whole, or not of a known form
 │   └── RunFolderError   2  an output folder that cannot be used
 │       └── OtherRunError  2  it holds a run of another recipe
 ├── TrainingError        1  training could not go on
@@ -65,6 +66,10 @@ class DataError(UsageError):
 
 class ModelError(UsageError):
     """A teacher, a student shape or a checkpoint cannot be used."""
+
+
+class BundleError(UsageError):
+    """A bundle is not whole, not as it was written, or of a form that this version does not know."""
 
 
 class RunFolderError(UsageError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_REPORTED_PACKAGES = ("potstill", "torch", "transformers", "tokenizers", "datasets", "scikit-learn", "numpy")
+_REPORTED_PACKAGES = (
+    "potstill", "torch", "transformers", "tokenizers", "datasets", "scikit-learn", "numpy",
+    "openvino", "onnxruntime", "onnx",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -23,6 +27,24 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, str]:
     """Processor and number of cores."""
     return {"processor": _processor(), "cores": str(os.cpu_count())}
+
+
+def available_cores() -> int:
+    """Cores that this process may use: those it is bound to, and no more than its control group allows."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(bound, _quota() or bound))
+
+
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+def _quota(limit: Path = _CPU_LIMIT) -> int | None:
+    """Whole cores that the control group of a container allows; None where it sets no bound."""
+    try:
+        share, _, period = limit.read_text().partition(" ")
+        return math.ceil(int(share) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _processor() -> str:

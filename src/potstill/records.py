@@ -25,6 +25,17 @@ Text = str | tuple[str, str]
 """One input of a classifier: a text, or a pair of texts."""
 
 
+def is_unicode(text: str) -> bool:
+    """Whether every code point of ``text`` is a character; a surrogate, which is half of a pair, is none."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities ``(n, k)`` float32 of ``(n, k)`` logits; written here because the runtime needs numpy alone."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))

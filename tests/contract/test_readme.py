@@ -45,7 +45,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from potstill import decide, estimate, exploration, pipeline
+    from potstill import decide, estimate, exploration, pipeline, shipping
     from potstill.grid import stage as grid_stage
     from potstill.report.attention import stage as attention_stage
     from potstill.report.failures import stage as failures_stage
@@ -64,6 +64,8 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid_stage, "run_grid", begin)
     monkeypatch.setattr(exploration, "explore", begin)
     monkeypatch.setattr(server, "run_server", begin)
+    for name in ("export", "predict", "predict_to_output"):
+        monkeypatch.setattr(shipping, name, begin)
 
 
 def exit_code_of(command: str) -> int:

@@ -9,8 +9,8 @@ import threading
 
 import typer
 
-from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, serve, study, train
-from potstill.errors import PotstillError, StorageError
+from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, serve, ship, study, train
+from potstill.errors import PotstillError, StorageError, UsageError
 
 app = typer.Typer(
     name="potstill",
@@ -29,7 +29,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, serve):
+for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship, serve):
     _family.register(app)
 
 
@@ -45,12 +45,38 @@ def main(arguments: list[str] | None = None) -> None:
         threading.excepthook = _say_unless_disk_is_full
     try:
         app(args=[argument for argument in given if argument != "--debug"], prog_name="potstill")
-    except (PotstillError, OSError) as failure:
-        error = failure if isinstance(failure, PotstillError) else _full_disk(failure)
+    except (PotstillError, OSError, ModuleNotFoundError) as failure:
+        error = _said_plainly(failure)
         if debug or error is None:
             raise
         print(f"potstill: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _said_plainly(failure: PotstillError | OSError | ModuleNotFoundError) -> PotstillError | None:
+    """What went wrong as an error of ours; None of what is a mistake of the program."""
+    if isinstance(failure, PotstillError):
+        return failure
+    return _full_disk(failure) if isinstance(failure, OSError) else _missing_extra(failure)
+
+
+_EXTRAS = {
+    "captum": "explain", "fastapi": "serve", "onnx": "export", "onnx_ir": "export", "onnxscript": "export",
+    "openvino": "runtime", "prometheus_client": "serve", "starlette": "serve", "uvicorn": "serve",
+}  # fmt: skip
+_TRAINING = (
+    "accelerate", "datasets", "huggingface_hub", "jinja2", "matplotlib", "pandas", "pyarrow", "pydantic", "safetensors",
+    "scipy", "sklearn", "tensorboard", "torch", "transformers", "yaml",
+)  # fmt: skip
+
+
+def _missing_extra(failure: ModuleNotFoundError) -> UsageError | None:
+    """The extra that a missing package belongs to; None of a package that comes with potstill."""
+    package = str(failure.name).partition(".")[0]
+    extra = "train" if package in _TRAINING else _EXTRAS.get(package)
+    if extra is None:
+        return None
+    return UsageError(f"this needs {package}, which is not installed", do=f"pip install 'potstill[{extra}]'")
 
 
 def _say_unless_disk_is_full(thrown: threading.ExceptHookArgs) -> None:

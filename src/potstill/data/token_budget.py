@@ -13,12 +13,12 @@ SPREAD = 0.05
 """Rows are sorted by length times a factor drawn between 1 − this and 1 + this: near lengths mix anew each epoch."""
 
 
-def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray:
+def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int, spread: float = SPREAD) -> np.ndarray:
     """Where the rows, once in order of length, are cut into batches: ``(n_batches + 1,)`` int64, from 0 to all rows.
 
     Rows between two bounds, padded to the longest of them, take at most ``tokens`` positions in whatever order
-    ``rows_near_in_length`` gives. Bounds depend on the lengths alone, so that each epoch has as many batches. Raises
-    DataError where one row alone takes more.
+    ``rows_near_in_length`` gives; with a ``spread`` of 0, in order of length. Bounds depend on the lengths alone, so
+    that each epoch has as many batches. Raises DataError where one row alone takes more.
     """
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     longest = int(ordered[-1]) if len(ordered) else 0
@@ -28,7 +28,7 @@ def batch_bounds(lengths: Sequence[int] | np.ndarray, tokens: int) -> np.ndarray
             found=f"{longest} tokens, in a batch of {tokens}",
             do="raise batch_tokens, or lower the length at which texts are cut",
         )
-    widths = np.minimum(ordered * (1 + SPREAD) / (1 - SPREAD), longest).astype(np.int64)
+    widths = np.minimum(ordered * (1 + spread) / (1 - spread), longest).astype(np.int64)
     bounds = [0]
     while (start := bounds[-1]) < len(ordered):
         ends = range(start + 1, min(len(ordered), start + tokens) + 1)

@@ -236,12 +236,17 @@ def _check_weighting(word: str) -> None:
 
 def _turned(attended: Tensor) -> Tensor:
     """``(batch, length)`` int64: the positions of each text, its last first, and then those of its padding."""
+    if not torch.compiler.is_exporting():  # a graph cannot raise; what runs it pads on the right
+        _require_padding_on_the_right(attended)
+    positions = torch.arange(attended.shape[1], device=attended.device)
+    return torch.where(attended, attended.sum(dim=1, keepdim=True) - 1 - positions, positions)
+
+
+def _require_padding_on_the_right(attended: Tensor) -> None:
     if (attended[:, 1:] & ~attended[:, :-1]).any():
         raise ModelError("a BiLSTM reads texts that are padded on the right", do="set padding_side to right")
     if not attended[:, 0].all():
         raise ModelError("a text without a token cannot be read", do="give it at least its special tokens")
-    positions = torch.arange(attended.shape[1], device=attended.device)
-    return torch.where(attended, attended.sum(dim=1, keepdim=True) - 1 - positions, positions)
 
 
 AutoConfig.register(BilstmConfig.model_type, BilstmConfig)

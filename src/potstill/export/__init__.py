@@ -1,0 +1,1 @@
+"""A fine-tuned run becomes a bundle: graph, gate, folder."""

@@ -1,0 +1,152 @@
+"""The gate: what a bundle says of held-out rows, held against what its run said of them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from potstill.errors import CheckError
+from potstill.evaluate.metrics import find_metric, read_outcomes, score
+from potstill.evaluate.significance import number_or_none
+from potstill.records import Predictions
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a bundle may be from its run.
+
+    logit_difference: the largest of any logit, None where arithmetic differs by intent. metric_drop: in units of the
+    run's metric, its direction regarded. label_flips: the share of decisions that are others, in [0, 1].
+    """
+
+    logit_difference: float | None
+    metric_drop: float = 0.005
+    label_flips: float = 0.01
+
+
+TOLERANCES: Mapping[str, Tolerance] = {"fp32": Tolerance(logit_difference=1e-3)}
+"""By the arithmetic of the weights. In float32 only the order of sums differs, 1e-5 as a rule."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The comparison on ``n_rows`` rows.
+
+    metric_before, metric_after: of the run and of the bundle, None where the metric is not defined there. metric_drop:
+    above 0 where the bundle is worse. label_flips: None for a regression. agreement: by label, the share of the rows to
+    which the run gave it (or of all decisions about it, where there are many labels) that the bundle decides alike;
+    None for a label never given.
+    """
+
+    split: str
+    n_rows: int
+    n_rows_stored: int
+    logit_difference: float
+    metric: str
+    metric_before: float | None
+    metric_after: float | None
+    metric_drop: float | None
+    label_flips: float | None
+    agreement: Mapping[str, float | None]
+    tolerance: Tolerance
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What is outside the tolerance, in words; nothing where the bundle passes."""
+        held = (
+            ("largest logit difference", self.logit_difference, self.tolerance.logit_difference),
+            (f"drop of {self.metric}", self.metric_drop, self.tolerance.metric_drop),
+            ("share of labels flipped", self.label_flips, self.tolerance.label_flips),
+        )
+        return tuple(
+            f"{name} {value:.4g} (at most {limit:g})"
+            for name, value, limit in held
+            # Written so that a NaN does not pass.
+            if limit is not None and value is not None and not value <= limit
+        )
+
+    def require_passed(self) -> None:
+        """Raise CheckError with the figures where something is outside the tolerance."""
+        if self.complaints:
+            raise CheckError(
+                f"the bundle does not say what its run says, on {self.n_rows:,} rows of {self.split}",
+                found=", ".join(self.complaints),
+                do="nothing was written; --force writes it, marked so",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        limits = self.tolerance
+        return {
+            "split": self.split,
+            "rows": self.n_rows,
+            "rows_stored": self.n_rows_stored,
+            "logit_difference": {"largest": number_or_none(self.logit_difference), "allowed": limits.logit_difference},
+            "metric": {
+                "name": self.metric,
+                "before": self.metric_before,
+                "after": self.metric_after,
+                "drop": self.metric_drop,
+                "allowed": limits.metric_drop,
+            },
+            "label_flips": {"share": self.label_flips, "allowed": limits.label_flips},
+            "agreement": dict(self.agreement),
+            "passed": not self.complaints,
+            "complaints": list(self.complaints),
+        }
+
+
+def hold_against(
+    run: Predictions, bundle: Predictions, *, metric: str, tolerance: Tolerance, split: str, n_rows_stored: int
+) -> Gate:
+    """The predictions of a bundle beside those of its run, both decided, of the same rows with the same targets."""
+    before, after = _metric(run, metric), _metric(bundle, metric)
+    higher = find_metric(metric, run.problem_type, len(run.label_names)).higher_is_better
+    drop = None if before is None or after is None else (before - after if higher else after - before)
+    return Gate(
+        split=split,
+        n_rows=len(run),
+        n_rows_stored=n_rows_stored,
+        logit_difference=float(np.abs(run.logits - bundle.logits).max(initial=0.0)),
+        metric=metric,
+        metric_before=before,
+        metric_after=after,
+        metric_drop=drop,
+        label_flips=_flips(run, bundle),
+        agreement=_agreement(run, bundle),
+        tolerance=tolerance,
+    )
+
+
+def rows_to_compare(n_rows: int, most: int) -> np.ndarray:
+    """Which of ``n_rows`` rows are compared: all, or ``most`` of them, evenly spaced."""
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.linspace(0, n_rows - 1, most).round().astype(np.int64)
+
+
+def _metric(predictions: Predictions, name: str) -> float | None:
+    return number_or_none(score(read_outcomes(predictions), name))
+
+
+def _flips(run: Predictions, bundle: Predictions) -> float | None:
+    """The share of all decisions, one a row or one for each of many labels, that are others."""
+    if run.problem_type == "regression":
+        return None
+    return float(np.mean(run.predicted != bundle.predicted))
+
+
+def _agreement(run: Predictions, bundle: Predictions) -> dict[str, float | None]:
+    if run.problem_type == "regression":
+        return {}
+    same = run.predicted == bundle.predicted
+    if run.problem_type == "multi_label_classification":
+        return {name: float(same[:, label].mean()) for label, name in enumerate(run.label_names)}
+    given = [run.predicted == label for label in range(len(run.label_names))]
+    return {
+        name: float(same[rows].mean()) if rows.any() else None
+        for name, rows in zip(run.label_names, given, strict=True)
+    }

@@ -1,0 +1,275 @@
+"""A bundle behind the ``Predictor`` protocol: numpy, tokenizers and an inference engine; no torch, no transformers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from potstill.bundle import TOKENIZER, Bundle, read_bundle
+from potstill.data.batches import pad_rows
+from potstill.data.token_budget import batch_bounds
+from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.data.windows import UNCUT, cut_windows, pool_windows
+from potstill.errors import BundleError, DataError, ModelError, UsageError
+from potstill.records import Predictions, ProblemType, Text, is_unicode
+from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
+from potstill.runtime.lookahead import ahead
+
+BATCH_TOKENS = 2048
+"""Positions of a batch, padding included: enough to keep a core busy, few enough to stay in its cache."""
+
+_TOKENISED_AHEAD = 1024
+"""From so many texts on, tokenisation runs in a thread of its own; below, it is done before the thread would start."""
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """n texts as rows of tokens: a row each, or a row for each window.
+
+    owners: ``(n_rows,)`` int64, which text each row is a part of; None where each text is one row. n_tokens: ``(n,)``
+    int32, before any was cut; truncated: ``(n,)`` bool.
+    """
+
+    rows: EncodedTexts
+    owners: np.ndarray | None
+    n_tokens: np.ndarray
+    truncated: np.ndarray
+
+
+class BundlePredictor:
+    """Classifies texts with a bundle; results come in the order of the texts, whatever order they were run in.
+
+    Texts are tokenised a bounded number at a time, sorted by length inside, and run in batches of a number of tokens.
+    A single batch gets all cores; of many, each core has its own. It may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        tokenizer: TextTokenizer,
+        opened: Callable[[ThreadPlan], Engine],
+        *,
+        threads: int | None = None,
+        streams: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        """Take a bundle, its tokenizer, and what opens its graph for a plan of threads; one is opened now.
+
+        ``threads`` is how many cores may be used, None for all; ``streams`` is how many batches are run side by side
+        where there are many, None for as many as threads.
+        """
+        if batch_tokens < 1:
+            raise UsageError("a batch holds at least one token", found=batch_tokens)
+        self.bundle = bundle
+        self.tokenizer = tokenizer
+        self.label_names = bundle.label_names
+        self.problem_type: ProblemType = bundle.problem_type
+        self.max_length = bundle.reading.max_length
+        self._budget = max(batch_tokens, self.max_length)
+        self._opened = opened
+        self._alone = opened(for_one_batch(threads))
+        self._many_plan = _plan_of_many(threads, streams)
+        self._many: tuple[Engine, ThreadPoolExecutor] | None = None
+        self._making = threading.Lock()
+        self._check_outputs()
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        streams: int | None = None,
+        engine: str | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> BundlePredictor:
+        """Open a bundle, every file of it checked; ``engine`` is ``openvino``, ``onnxruntime`` or the one installed.
+
+        Raises BundleError for whatever is wrong with the folder, UsageError where there is no such engine.
+        """
+        bundle = read_bundle(folder)
+        tokenizer, model = open_tokenizer(Path(folder), bundle), Path(folder) / bundle.graph.file
+
+        def opened(plan: ThreadPlan) -> Engine:
+            return open_engine(model, bundle.graph, plan, engine)
+
+        return cls(bundle, tokenizer, opened, threads=threads, streams=streams, batch_tokens=batch_tokens)
+
+    @property
+    def engine(self) -> str:
+        """The name of the inference engine."""
+        return self._alone.name
+
+    def predict(self, texts: Sequence[Text]) -> Predictions:
+        """Predictions for ``texts`` in their order, ``ids`` counting from 0; the time includes tokenisation.
+
+        Temperature and thresholds of the bundle are obeyed. Raises DataError for what is no text, for a pair where the
+        bundle takes single texts, and the other way round.
+        """
+        started = time.perf_counter()
+        parts = self.tokenise(texts)
+        done = [self._classified(part) for part in (ahead(parts) if len(texts) >= _TOKENISED_AHEAD else parts)]
+        return self._predictions(done, time.perf_counter() - started)
+
+    def tokenise(self, texts: Iterable[Text]) -> Iterator[Tokenised]:
+        """The texts as rows of tokens, a bounded number at a time, in their order; cut or in windows."""
+        checked, windows = checked_texts(texts, pairs=self.bundle.reading.takes_pairs), self.bundle.reading.windows
+        if windows is None:
+            for rows in self.tokenizer.encode_chunks(checked, self.max_length):
+                yield Tokenised(rows, None, rows.n_tokens, rows.truncated)
+            return
+        for whole in self.tokenizer.encode_chunks(checked, UNCUT):
+            cut = cut_windows(whole, self.tokenizer, self.max_length, windows.overlap)
+            yield Tokenised(cut.rows, cut.owners, cut.n_tokens, whole.truncated)
+
+    def classify(self, part: Tokenised) -> Predictions:
+        """Predictions for texts that ``tokenise`` made rows of; the time is that of the engine alone."""
+        started = time.perf_counter()
+        done = self._classified(part)
+        return self._predictions([done], time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Let go of the threads that run batches; the predictor can go on and starts others."""
+        with self._making:
+            if self._many is not None:
+                self._many[1].shutdown()
+                self._many = None
+
+    def __enter__(self) -> BundlePredictor:
+        """Itself, closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _classified(self, part: Tokenised) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits, tokens before any was cut, and of which texts some were."""
+        logits, windows = self._logits(part.rows), self.bundle.reading.windows
+        if part.owners is not None and windows is not None:
+            logits = pool_windows(logits, part.owners, windows.pooling)
+        return logits, part.n_tokens, part.truncated
+
+    def _logits(self, rows: EncodedTexts) -> np.ndarray:
+        """``(n_rows, k)`` float32."""
+        logits = np.empty((len(rows), len(self.label_names)), dtype=np.float32)
+        batches = plan_batches(rows.lengths, self._budget)
+        if len(batches) <= 1:
+            for batch in batches:
+                logits[batch] = self._run(self._alone, rows, batch)
+            return logits
+        engine, pool = self._for_many()
+        for batch, found in zip(batches, pool.map(lambda batch: self._run(engine, rows, batch), batches), strict=True):
+            logits[batch] = found
+        return logits
+
+    def _run(self, engine: Engine, rows: EncodedTexts, batch: np.ndarray) -> np.ndarray:
+        padded = pad_rows(rows, batch, self.tokenizer.pad_id)
+        return engine.run({name: padded[name] for name in self.bundle.graph.inputs})
+
+    def _for_many(self) -> tuple[Engine, ThreadPoolExecutor]:
+        """The engine for many batches and its threads, made when they are first needed."""
+        with self._making:
+            if self._many is None:
+                plan = self._many_plan
+                engine = self._alone if plan == self._alone.plan else self._opened(plan)
+                self._many = engine, ThreadPoolExecutor(plan.streams, thread_name_prefix="potstill-batch")
+            return self._many
+
+    def _predictions(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], elapsed_s: float) -> Predictions:
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        if not columns:
+            columns = [np.empty((0, len(self.label_names)), np.float32), np.empty(0), np.empty(0)]
+        logits, n_tokens, truncated = columns
+        predictions = Predictions(
+            ids=np.arange(len(logits)).astype(str),
+            logits=logits,
+            label_names=self.label_names,
+            problem_type=self.problem_type,
+            n_tokens=n_tokens.astype(np.int32),
+            truncated=truncated.astype(bool),
+            elapsed_s=elapsed_s,
+        )
+        return predictions if self.bundle.decisions is None else self.bundle.decisions.apply(predictions)
+
+    def _check_outputs(self) -> None:
+        n_outputs = self._alone.n_outputs
+        if n_outputs is not None and n_outputs != len(self.label_names):
+            raise BundleError(
+                f"the graph of the bundle {self.bundle.name} has {n_outputs} outputs, and the bundle another number of "
+                "labels",
+                found=len(self.label_names),
+                do="export it again",
+            )
+
+
+def _plan_of_many(threads: int | None, streams: int | None) -> ThreadPlan:
+    plan = for_many_batches(threads)
+    if streams is None:
+        return plan
+    if not 1 <= streams <= plan.streams:
+        raise UsageError("there cannot be so many streams", found=streams, allowed=f"1 to {plan.streams}, the threads")
+    return ThreadPlan(streams, plan.streams // streams)
+
+
+def plan_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Batches of row numbers, each of near lengths and of at most ``tokens`` positions; the longest rows come first.
+
+    The short ones at the end keep all cores busy to the last. Each row is in exactly one.
+    """
+    if not len(lengths):
+        return []
+    shortest_first = np.argsort(lengths, kind="stable")
+    return np.split(shortest_first, batch_bounds(lengths, tokens, spread=0.0)[1:-1])[::-1]
+
+
+def checked_texts(texts: Iterable[Text], *, pairs: bool) -> Iterator[Text]:
+    """The texts as they are; DataError at the first that is not what the bundle takes, or is no Unicode."""
+    for number, text in enumerate(texts):
+        parts = (text,) if isinstance(text, str) else text
+        if not isinstance(parts, tuple) or not all(isinstance(part, str) for part in parts):
+            raise DataError(f"row {number} is not text", found=repr(text)[:80], allowed=_allowed(pairs))
+        if len(parts) != 1 + pairs:
+            raise DataError(f"row {number} is {_kind(len(parts))}", allowed=_allowed(pairs))
+        for part in parts:
+            if not is_unicode(part):
+                raise DataError(f"row {number} holds half of a surrogate pair, which is no character")
+        yield text
+
+
+def _kind(n_texts: int) -> str:
+    return {1: "a single text", 2: "a pair of texts"}.get(n_texts, f"{n_texts} texts")
+
+
+def _allowed(pairs: bool) -> str:
+    return "this bundle takes pairs of texts" if pairs else "this bundle takes single texts"
+
+
+def open_tokenizer(folder: Path, bundle: Bundle) -> TextTokenizer:
+    """The tokenizer of a bundle; BundleError where the file is none or pads with another token."""
+    path = folder / TOKENIZER
+    try:
+        backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the one type that tokenizers raises
+        raise BundleError(f"{path} is not a tokenizer: {error}", do="export it again") from error
+    try:
+        tokenizer = TextTokenizer.from_backend(
+            backend, max_length=bundle.reading.max_length, special_tokens=dict(bundle.special_tokens)
+        )
+    except ModelError as error:
+        raise BundleError(f"{path} does not fit its bundle: {error}", do="export it again") from error
+    if tokenizer.pad_id != bundle.pad_id:
+        raise BundleError(
+            f"{path} pads with another token than its bundle", found=tokenizer.pad_id, allowed=bundle.pad_id
+        )
+    return tokenizer

@@ -1,0 +1,138 @@
+"""The verbs that ship a run, as functions: ``export`` and ``predict``. The latter needs neither torch nor recipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    format: str = "fp32",
+    force: bool = False,
+    data_dir: str | Path | None = None,
+    gate_rows: int | None = None,
+    engine: str | None = None,
+) -> dict[str, Any]:
+    """Write a fine-tuned run as a bundle and return what its ``bundle.json`` holds.
+
+    The bundle's predictions of held-out rows are compared with those of the run before it gets its name: outside the
+    tolerance CheckError is raised with the figures, unless ``force``. ``gate_rows`` is how many rows at most.
+    ``data_dir`` is where the run's task is found, where that is not where the run found it.
+    """
+    from potstill.export.stage import GATE_ROWS, export_run
+
+    return export_run(
+        run,
+        out,
+        arithmetic=format,
+        force=force,
+        data_dir=None if data_dir is None else Path(data_dir),
+        gate_rows=GATE_ROWS if gate_rows is None else gate_rows,
+        engine=engine,
+    )
+
+
+def predict(
+    bundle: str | Path,
+    files: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    text_column: str | Sequence[str] = (),
+    top_k: int | None = None,
+    prefix: str = "",
+    format: str | None = None,
+    threads: int | None = None,
+    engine: str | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Rows of csv, tsv, jsonl, txt or parquet files with predictions into ``out``; how many rows, bad ones among them.
+
+    A call that was stopped goes on where it was. ``text_column`` names the columns of text, by default those of the
+    training data; ``format`` overrules what the files' names say. Raises UsageError and its kind.
+    """
+    from potstill.runtime.bundle_predictor import BundlePredictor
+    from potstill.runtime.files import Wanted, predict_files
+
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    columns = (text_column,) if isinstance(text_column, str) else tuple(text_column)
+    with BundlePredictor.open(bundle, threads=threads, engine=engine) as predictor:
+        wanted = Wanted(columns, top_k, prefix, format)
+        return predict_files(predictor, predictor.bundle, paths, Path(out), wanted, tell=tell)
+
+
+def predict_to_output(
+    bundle: str | Path,
+    file: Path | None,
+    *,
+    bad: Path | None = None,
+    text_column: Sequence[str] = (),
+    top_k: int | None = None,
+    prefix: str = "",
+    format: str | None = None,
+    threads: int | None = None,
+    engine: str | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Rows of one file, None for standard input, with predictions to standard output; ``bad`` gets the bad rows."""
+    from potstill.data.formats import format_of
+    from potstill.errors import DataError
+    from potstill.runtime.bundle_predictor import BundlePredictor
+    from potstill.runtime.files import Wanted, predict_stream
+
+    kind = format or (None if file is None else format_of(file))
+    if kind not in ("csv", "tsv", "jsonl", "txt"):
+        raise DataError(
+            "it has to be said what standard input holds"
+            if kind is None
+            else "these rows cannot go to standard output",
+            found=kind,
+            allowed="csv, tsv, jsonl, txt",
+            do="name it with --format" if kind is None else "write them to a file with -o",
+        )
+    with (
+        BundlePredictor.open(bundle, threads=threads, engine=engine) as predictor,
+        _input(file) as stream,
+        _side_file(bad) as side,
+    ):
+        wanted = Wanted(tuple(text_column), top_k, prefix, kind)
+        out = sys.stdout.buffer
+        return predict_stream(predictor, predictor.bundle, stream, out, kind, wanted, bad=side, tell=tell)
+
+
+@contextmanager
+def _input(file: Path | None) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked, or of standard input; DataError where it cannot be read."""
+    from potstill.data.formats import open_bytes
+    from potstill.runtime.row_reader import readable
+
+    if file is None:
+        yield sys.stdin.buffer
+        return
+    with readable(str(file)):
+        opened = open_bytes(file)
+    with opened as stream:
+        yield stream
+
+
+@contextmanager
+def _side_file(file: Path | None) -> Iterator[IO[bytes] | None]:
+    """``file`` opened anew for bad rows; UsageError where it is there already."""
+    from potstill.errors import UsageError
+    from potstill.runs import storage_errors
+
+    if file is None:
+        yield None
+        return
+    try:
+        with storage_errors(file):
+            opened = file.open("xb")
+    except FileExistsError as there:
+        raise UsageError(f"{file} is there already", do="choose another --bad, or move that file away") from there
+    with opened as stream:
+        yield stream

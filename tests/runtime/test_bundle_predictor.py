@@ -1,0 +1,261 @@
+"""The predictor of a bundle. Oracles: the torch predictor of the same run, and a counting engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from potstill.bundle import read_bundle
+from potstill.errors import BundleError, DataError, UsageError
+from potstill.records import sigmoid
+from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer, plan_batches
+from potstill.runtime.engine import ThreadPlan, for_many_batches, for_one_batch, installed_engines, open_engine
+from potstill.runtime.torch_predictor import TorchPredictor
+
+WORDS = ("the", "good", "bad", "film", "dull", "story", "was", "lovely", "unknownword", "42", "é", "北京")
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rng = np.random.default_rng(0)
+    return ["", "good", *(" ".join(rng.choice(WORDS, rng.integers(1, 60))) for _ in range(80))]
+
+
+class CountingEngine:
+    """Logits that tell of a row what the engine saw of it: its length and its first and last token."""
+
+    name = "counting"
+    n_outputs: int | None = 2
+
+    def __init__(self, plan, seen):
+        self.plan, self.seen = plan, seen
+
+    def run(self, batch):
+        self.seen.append((self.plan, batch["input_ids"].shape, threading.current_thread().name))
+        lengths = batch["attention_mask"].sum(axis=1)
+        return np.stack([lengths, batch["input_ids"][:, 1]], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def counting(bundles):
+    """A predictor over the counting engine, and what the engine saw."""
+
+    def make(task="reviews", **options):
+        seen: list = []
+        bundle = read_bundle(bundles[task])
+        tokenizer = open_tokenizer(bundles[task], bundle)
+        return BundlePredictor(bundle, tokenizer, lambda plan: CountingEngine(plan, seen), **options), seen
+
+    return make
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
+def test_a_bundle_says_what_torch_says(task, engine, bundles, classifiers, texts):
+    given = [(text, other) for text, other in zip(texts, reversed(texts), strict=True)] if task == "pairs" else texts
+    expected = TorchPredictor.open(classifiers[task], max_length=40).predict(given)
+    with BundlePredictor.open(bundles[task], engine=engine, threads=2, batch_tokens=200) as predictor:
+        assert predictor.engine == engine
+        said = predictor.predict(given)
+    np.testing.assert_allclose(said.logits, expected.logits, atol=1e-4)
+    for name in ("ids", "n_tokens", "truncated"):
+        np.testing.assert_array_equal(getattr(said, name), getattr(expected, name))
+    assert (said.label_names, said.problem_type) == (expected.label_names, expected.problem_type)
+    assert said.elapsed_s > 0
+    assert said.truncated.any()
+
+
+def test_the_company_and_the_order_of_texts_change_nothing(bundles, texts):
+    with BundlePredictor.open(bundles["reviews"], threads=2, batch_tokens=100) as predictor:
+        together = predictor.predict(texts).logits
+        order = np.random.default_rng(1).permutation(len(texts))
+        np.testing.assert_allclose(predictor.predict([texts[i] for i in order]).logits, together[order], atol=1e-5)
+        alone = np.concatenate([predictor.predict([text]).logits for text in texts])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def test_many_labels_get_a_sigmoid_each(bundles, texts):
+    said = BundlePredictor.open(bundles["tags"]).predict(texts[:5])
+    np.testing.assert_allclose(said.probabilities, sigmoid(said.logits))
+    assert said.predicted.shape == (5, 2)
+
+
+def test_nothing_in_is_nothing_out(bundles):
+    for folder in bundles.values():
+        said = BundlePredictor.open(folder).predict([])
+        assert said.logits.shape == (0, len(said.label_names))
+        assert len(said.ids) == len(said.n_tokens) == len(said.truncated) == 0
+
+
+def test_one_batch_gets_all_threads_and_many_share_them(counting, texts):
+    predictor, seen = counting(threads=3)
+    predictor.predict(["good"])
+    assert [(plan, shape) for plan, shape, _ in seen] == [(ThreadPlan(1, 3), (1, 3))]
+    seen.clear()
+    with predictor:
+        predictor.predict(texts * 20)
+    assert {plan for plan, _, _ in seen} == {ThreadPlan(3, 1)}
+    assert all(name.startswith("potstill-batch") for _, _, name in seen)
+
+
+def test_batches_keep_to_the_number_of_tokens(counting, texts):
+    predictor, seen = counting(threads=1, batch_tokens=300)
+    said = predictor.predict(texts)
+    assert max(rows * length for _, (rows, length), _ in seen) <= 300
+    assert sum(rows for _, (rows, _), _ in seen) == len(texts)
+    np.testing.assert_array_equal(said.logits[:, 0], np.minimum(said.n_tokens, 40))
+
+
+def test_results_come_in_the_order_of_the_texts_over_many_chunks(counting):
+    predictor, _ = counting(threads=2)
+    words = ["good", "bad", "film", "day"]
+    given = [words[i % 4] + " the" * (i % 9) for i in range(3000)]
+    said = predictor.predict(given)
+    ids = {word: predictor.tokenizer.backend.token_to_id(word) for word in words}
+    np.testing.assert_array_equal(said.logits[:, 1], [ids[words[i % 4]] for i in range(3000)])
+    np.testing.assert_array_equal(said.n_tokens, [3 + i % 9 for i in range(3000)])
+    assert said.ids[:3].tolist() == ["0", "1", "2"]
+
+
+def test_the_plan_of_batches_holds_each_row_once_longest_first():
+    lengths = np.random.default_rng(0).integers(1, 50, 333)
+    batches = plan_batches(lengths, 128)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(333))
+    assert all(len(batch) * lengths[batch].max() <= 128 for batch in batches)
+    longest = [lengths[batch].max() for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    assert plan_batches(np.array([], dtype=np.int64), 128) == []
+
+
+def test_several_threads_may_ask_at_once(bundles, texts):
+    with BundlePredictor.open(bundles["reviews"], threads=2, batch_tokens=100) as predictor:
+        expected = predictor.predict(texts).logits
+        found: list = [None] * 6
+
+        def ask(number):
+            found[number] = predictor.predict(texts).logits
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for logits in found:
+        np.testing.assert_allclose(logits, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("reviews", [("a", "b")], "row 0 is a pair of texts.*takes single texts"),
+        ("pairs", ["a"], "row 0 is a single text.*takes pairs"),
+        ("reviews", ["a", None], "row 1 is not text"),
+        ("reviews", [["a"]], "row 0 is not text"),
+        ("reviews", [("a", "b", "c")], "row 0 is 3 texts"),
+        ("pairs", [("a", 3)], "row 0 is not text"),
+        ("reviews", ["fine", "\ud800"], "row 1 holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_text_is_named(bundles, task, given, message):
+    with pytest.raises(DataError, match=message):
+        BundlePredictor.open(bundles[task]).predict(given)
+
+
+def test_a_long_text_is_cut_and_told(bundles):
+    said = BundlePredictor.open(bundles["reviews"]).predict(["good " * 200_000])
+    assert said.truncated.tolist() == [True]
+    assert said.n_tokens.tolist() == [200_002]
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"batch_tokens": 0}, {"threads": 2, "streams": 3}, {"streams": 0}])
+def test_settings_out_of_range_are_refused(counting, options):
+    with pytest.raises(UsageError):
+        counting(**options)
+
+
+def test_streams_divide_the_threads(counting, texts):
+    predictor, seen = counting(threads=4, streams=2)
+    with predictor:
+        predictor.predict(texts * 20)
+    assert {plan for plan, _, _ in seen} == {ThreadPlan(2, 2)}
+
+
+def test_plans_take_all_cores_unless_told():
+    assert for_one_batch(None).threads == for_many_batches(None).streams >= 1
+    assert for_one_batch(5) == ThreadPlan(1, 5)
+    assert for_many_batches(5) == ThreadPlan(5, 1)
+
+
+def test_a_graph_of_another_number_of_labels_is_refused(bundles, counting, monkeypatch):
+    monkeypatch.setattr(CountingEngine, "n_outputs", 7)
+    with pytest.raises(BundleError, match=r"7 outputs.*found 2"):
+        counting()
+
+
+def broken(bundles, tmp_path, name, content):
+    """A bundle with one file replaced, the hash of the new one in its place."""
+    import hashlib
+    import shutil
+
+    folder = shutil.copytree(bundles["reviews"], tmp_path / "broken")
+    (folder / name).write_bytes(content)
+    described = json.loads((folder / "bundle.json").read_text())
+    described["files"][name] = hashlib.sha256(content).hexdigest()
+    (folder / "bundle.json").write_text(json.dumps(described))
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x08\x12\x00"])
+def test_a_graph_that_no_engine_opens_is_a_broken_bundle(bundles, tmp_path, engine, content):
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        BundlePredictor.open(broken(bundles, tmp_path, "model.onnx", content), engine=engine)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"model": {}}'])
+def test_a_tokenizer_that_is_none_is_a_broken_bundle(bundles, tmp_path, content):
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
+        BundlePredictor.open(broken(bundles, tmp_path, "tokenizer.json", content))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_graph_of_other_inputs_is_refused(bundles, engine):
+    bundle = read_bundle(bundles["reviews"])
+    from dataclasses import replace
+
+    graph = replace(bundle.graph, inputs=("input_ids", "attention_mask", "token_type_ids"))
+    if graph.inputs == bundle.graph.inputs:
+        graph = replace(graph, inputs=("input_ids", "attention_mask"))
+    with pytest.raises(BundleError, match="takes other inputs"):
+        open_engine(bundles["reviews"] / "model.onnx", graph, ThreadPlan(1, 1), engine)
+
+
+def test_an_engine_that_is_not_there_is_named(bundles, monkeypatch):
+    with pytest.raises(UsageError, match=r"no such inference engine.*openvino, onnxruntime"):
+        BundlePredictor.open(bundles["reviews"], engine="tensorflow")
+    monkeypatch.setattr("potstill.runtime.engine.installed_engines", lambda: ())
+    with pytest.raises(UsageError, match=r"pip install 'potstill\[runtime\]'"):
+        BundlePredictor.open(bundles["reviews"])
+
+
+def test_openvino_is_the_default_where_both_are_installed():
+    assert installed_engines()[:2] == ("openvino", "onnxruntime")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_prediction_loads_neither_torch_nor_transformers_nor_anything_of_training(bundles, engine):
+    program = (
+        "import sys; from potstill.runtime.bundle_predictor import BundlePredictor; "
+        f"said = BundlePredictor.open({str(bundles['reviews'])!r}, engine={engine!r}).predict(['good', 'bad']); "
+        "assert said.logits.shape == (2, 2); "
+        "heavy = 'torch transformers datasets sklearn scipy pandas pyarrow pydantic yaml matplotlib'.split(); "
+        "print(*sorted(set(heavy) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
