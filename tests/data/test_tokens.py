@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from potstill.data import tokens
-from potstill.data.tokens import TextTokenizer
+from potstill.data.tokens import Kept, TextTokenizer
 from potstill.errors import DataError, ModelError
 
 TEXTS = [
@@ -33,8 +33,9 @@ def minilm_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def assert_encodes_like(theirs, ours: TextTokenizer, max_length: int) -> None:  # type: ignore[no-untyped-def]
-    encoded = ours.encode(TEXTS, max_length)
+def assert_encodes_like(theirs, ours: TextTokenizer, max_length: int, keep: Kept = "start") -> None:  # type: ignore[no-untyped-def]
+    (encoded,) = ours.encode_chunks(TEXTS, max_length, keep)
+    theirs.truncation_side = "right" if keep == "start" else "left"
     assert len(encoded) == len(TEXTS)
     for i, text in enumerate(TEXTS):
         parts = text if isinstance(text, tuple) else (text,)
@@ -46,12 +47,13 @@ def assert_encodes_like(theirs, ours: TextTokenizer, max_length: int) -> None:  
             assert encoded.token_types[encoded.offsets[i] : encoded.offsets[i + 1]].tolist() == cut["token_type_ids"]
 
 
+@pytest.mark.parametrize("keep", ["start", "end"])
 @pytest.mark.parametrize("max_length", [5, 8, 31, 512])
-def test_minilm_folder_encodes_like_transformers(max_length: int) -> None:
+def test_minilm_folder_encodes_like_transformers(max_length: int, keep: Kept) -> None:
     transformers = pytest.importorskip("transformers")
     folder = minilm_folder()
     theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), TextTokenizer.open(folder)
-    assert_encodes_like(theirs, ours, max_length)
+    assert_encodes_like(theirs, ours, max_length, keep)
     assert (ours.cls_id, ours.sep_id, ours.pad_id, ours.mask_id, ours.unk_id) == (101, 102, 0, 103, 100)
     assert ours.special_ids == set(theirs.all_special_ids)
     assert (ours.vocab_size, ours.max_length, ours.uses_token_types) == (len(theirs), 512, True)
@@ -162,7 +164,7 @@ def test_maximum_length_without_room_is_refused(bert: TextTokenizer) -> None:
         bert.encode(["a"], 3)
 
 
-def test_only_long_pairs_copy_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_long_pairs_copy_the_tokenizer_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # a copy takes longer than a small model's forward pass, and one text at a time would pay for it every time
     tokenizer = TextTokenizer.open(minilm_folder())
 
@@ -176,3 +178,7 @@ def test_only_long_pairs_copy_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> 
     assert tokenizer.encode([long, ("a cat", "a dog")], 16).truncated.tolist() == [True, False]
     with pytest.raises(AssertionError, match="copied"):
         tokenizer.encode([(long, long)], 16)
+    monkeypatch.undo()
+    tokenizer.encode([(long, long)], 16)
+    monkeypatch.setattr(tokens, "Tokenizer", NoCopies)
+    assert tokenizer.encode([(long, long)], 16).lengths.tolist() == [16], "the copy is kept"

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from potstill.serve.measured_texts import MeasuredTexts
 
 from potstill.serve.batching import Batcher, Job, take_batch
-from potstill.serve.engine import predict_checked
-from potstill.serve.measured_texts import MeasuredTexts
 from potstill.serve.refusals import RefusedError
+from potstill.serve.worker import classify_checked
 
 
 class Counts:
@@ -47,7 +47,7 @@ def with_batcher(
         counts = Counts()
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(
-                lambda texts: predict_checked(predictor, texts),
+                lambda texts: classify_checked(predictor, texts),
                 thread,
                 counts,
                 batch_tokens=batch_tokens,

@@ -160,8 +160,8 @@ def test_a_server_that_leaves_says_so_on_connections_it_still_has(served):
 
 
 def test_a_queue_whose_worker_died_is_unhealthy(fake, served):
-    engine = served.service.bundles.named(None).engine
+    worker = served.service.bundles.named(None).worker
     stopped = threading.Event()
-    served.loop.call_soon_threadsafe(lambda: (engine._worker.cancel(), stopped.set()))
+    served.loop.call_soon_threadsafe(lambda: (worker._batching.cancel(), stopped.set()))
     stopped.wait(5)
     fake.until(lambda: served.client.get("/health").status_code == 503)

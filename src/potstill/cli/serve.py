@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from potstill.errors import UsageError
+from potstill.cli.ship import Engine
 
-if TYPE_CHECKING:
-    from potstill.serve.predictor import ServedPredictor
-
-EXTRA = ("fastapi", "uvicorn", "starlette", "prometheus_client")
 LOOK_EVERY_S = 1.0
 """How often --watch looks at a bundle."""
 
@@ -50,44 +44,25 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of one request's body; beyond it 413.")] = 2_000_000,
     deadline: Annotated[float, typer.Option(min=0.001, help="Seconds for one request; beyond it 504.")] = 30.0,
     drain: Annotated[int, typer.Option(min=0, help="Seconds a shutdown waits for what was accepted.")] = 30,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores of each bundle; all when absent.")] = None,
+    engine: Engine = None,
 ) -> None:
     """Serve bundles over HTTP, as text-embeddings-inference and Hugging Face's inference do, with a page at /.
 
     SIGTERM answers what was accepted and ends; SIGHUP opens every bundle anew without losing a request.
     """
-    with needing_the_extra():
-        from potstill.serve import server
-        from potstill.serve.settings import Limits, Settings
+    from potstill.machine import available_cores
+    from potstill.serve import server
+    from potstill.serve.opened_bundle import OpenedBundle
+    from potstill.serve.settings import Limits, Settings
 
-    limits = Limits(max_body, max_texts, max_characters, batch_tokens, max_queue, deadline)
     settings = Settings(
-        limits=limits,
+        limits=Limits(max_body, max_texts, max_characters, batch_tokens, max_queue, deadline),
         auto_truncate=auto_truncate,
-        tokenisation_threads=max(2, os.cpu_count() or 2),
+        tokenisation_threads=max(2, available_cores()),
         drain_s=drain,
         watch_every_s=LOOK_EVERY_S if watch else None,
         cors_origins=tuple(cors_origin or ()),
     )
-    server.run_server(
-        bundles, open_predictor=open_predictor, settings=settings, api_keys=api_keys, host=host, port=port
-    )
-
-
-def open_predictor(folder: Path) -> ServedPredictor:
-    """The predictor of a fine-tuned run."""
-    from potstill.runtime.torch_predictor import TorchPredictor
-
-    return TorchPredictor.open(folder)
-
-
-@contextlib.contextmanager
-def needing_the_extra() -> Iterator[None]:
-    """Says in a line what to install where a package of the extra is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in EXTRA:
-            raise
-        raise UsageError(
-            f"serving needs the package {missing.name}", do='install it with: pip install "potstill[serve]"'
-        ) from missing
+    opening = partial(OpenedBundle.open, threads=threads, engine=engine)
+    server.run_server(bundles, open_predictor=opening, settings=settings, api_keys=api_keys, host=host, port=port)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -38,6 +38,9 @@ _UNLIMITED = 1_000_000
 """Configurations write "no limit" as a huge ``model_max_length``; nothing this long is meant."""
 
 _DEFAULT_MAX_LENGTH = 512
+
+Kept = Literal["start", "end"]
+"""Which tokens of a text that is too long are read: those at its start, or those at its end."""
 
 _SHIFTED_POSITIONS = (
     "roberta",
@@ -71,6 +74,7 @@ class TextTokenizer:
     vocab_size: int
     uses_token_types: bool
     fingerprint: str
+    _shortening: dict[tuple[int, Kept], Tokenizer] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path, max_length: int | None = None) -> TextTokenizer:
@@ -133,17 +137,18 @@ class TextTokenizer:
         """
         return _joined(list(self.encode_chunks(texts, max_length)), self.uses_token_types)
 
-    def encode_chunks(self, texts: Iterable[Text], max_length: int) -> Iterator[EncodedTexts]:
-        """What ``encode`` gives, a bounded number of texts at a time, in their order."""
+    def encode_chunks(self, texts: Iterable[Text], max_length: int, keep: Kept = "start") -> Iterator[EncodedTexts]:
+        """What ``encode`` gives, a bounded number of texts at a time, in their order; their start or end is kept."""
         limit = self._room(max_length)
-        _, tail = self.special_sides
+        prefix, tail = self.special_sides
+        head = limit - tail if keep == "start" else prefix
         for chunk in checked_chunks(texts):
             encodings = self.backend.encode_batch_fast(chunk)
             n_tokens = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
             pairs = [i for i in np.flatnonzero(n_tokens > limit) if not isinstance(chunk[i], str)]
-            for i, shortened in zip(pairs, self._shortened([chunk[i] for i in pairs], limit), strict=True):
+            for i, shortened in zip(pairs, self._shortened([chunk[i] for i in pairs], limit, keep), strict=True):
                 encodings[i] = shortened
-            ids, lengths, types = _flatten(encodings, limit, tail, self.uses_token_types)
+            ids, lengths, types = _flatten(encodings, limit, head, self.uses_token_types)
             yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
 
     @property
@@ -165,16 +170,21 @@ class TextTokenizer:
             starts[number] = token.startswith(("Ġ", "▁")) if beginning else not token.startswith("##")
         return starts
 
-    def _shortened(self, pairs: list[Any], limit: int) -> list[Any]:
+    def _shortened(self, pairs: list[Any], limit: int, keep: Kept) -> list[Any]:
         """Encodings of pairs with tokens taken from whichever text is longer.
 
-        The copy of the tokenizer that does so is made for pairs that need it: it takes longer than a model's forward
-        pass on one text.
+        The copy of the tokenizer that does so is made when a pair first needs it, and kept: making it takes longer than
+        a model's forward pass on one text.
         """
         if not pairs:
             return []
-        shortening = Tokenizer.from_str(self.backend.to_str())
-        shortening.enable_truncation(limit, strategy="longest_first")
+        shortening = self._shortening.get((limit, keep))
+        if shortening is None:
+            shortening = Tokenizer.from_str(self.backend.to_str())
+            shortening.enable_truncation(
+                limit, strategy="longest_first", direction="right" if keep == "start" else "left"
+            )
+            self._shortening[limit, keep] = shortening
         shortened: list[Any] = shortening.encode_batch_fast(pairs)
         return shortened
 
@@ -246,14 +256,14 @@ def _require_text(text: Any, number: int, pairs: bool) -> None:
 
 
 def _flatten(
-    encodings: list[Any], limit: int, tail: int, with_types: bool
+    encodings: list[Any], limit: int, head: int, with_types: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Ids, lengths and types of encodings end to end; one longer than ``limit`` keeps its ``tail`` special tokens."""
+    """Ids, lengths and types of encodings end to end; of one above ``limit`` the first ``head`` and the last stay."""
     ids, types = [], []
     for encoding in encodings:
         row = encoding.ids
         if len(row) > limit:
-            row = row[: limit - tail] + row[len(row) - tail :]
+            row = row[:head] + row[len(row) - (limit - head) :]
         ids.append(row)
         if with_types:
             types.append(encoding.type_ids[: len(row)])

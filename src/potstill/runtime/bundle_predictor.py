@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -16,32 +15,19 @@ from tokenizers import Tokenizer
 from potstill.bundle import TOKENIZER, Bundle, read_bundle
 from potstill.data.batches import pad_rows
 from potstill.data.token_budget import batch_bounds
-from potstill.data.tokens import EncodedTexts, TextTokenizer
+from potstill.data.tokens import EncodedTexts, Kept, TextTokenizer
 from potstill.data.windows import UNCUT, cut_windows, pool_windows
 from potstill.errors import BundleError, DataError, ModelError, UsageError
 from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
 from potstill.runtime.lookahead import ahead
+from potstill.runtime.tokenised import Tokenised
 
 BATCH_TOKENS = 2048
 """Positions of a batch, padding included: enough to keep a core busy, few enough to stay in its cache."""
 
 _TOKENISED_AHEAD = 1024
 """From so many texts on, tokenisation runs in a thread of its own; below, it is done before the thread would start."""
-
-
-@dataclass(frozen=True)
-class Tokenised:
-    """n texts as rows of tokens: a row each, or a row for each window.
-
-    owners: ``(n_rows,)`` int64, which text each row is a part of; None where each text is one row. n_tokens: ``(n,)``
-    int32, before any was cut; truncated: ``(n,)`` bool.
-    """
-
-    rows: EncodedTexts
-    owners: np.ndarray | None
-    n_tokens: np.ndarray
-    truncated: np.ndarray
 
 
 class BundlePredictor:
@@ -119,11 +105,13 @@ class BundlePredictor:
         done = [self._classified(part) for part in (ahead(parts) if len(texts) >= _TOKENISED_AHEAD else parts)]
         return self._predictions(done, time.perf_counter() - started)
 
-    def tokenise(self, texts: Iterable[Text]) -> Iterator[Tokenised]:
-        """The texts as rows of tokens, a bounded number at a time, in their order; cut or in windows."""
+    def tokenise(self, texts: Iterable[Text], keep: Kept = "start") -> Iterator[Tokenised]:
+        """The texts as rows of tokens, a bounded number at a time, in their order; in windows, or cut so as to ``keep``
+        their start or their end. From several threads at once.
+        """
         checked, windows = checked_texts(texts, pairs=self.bundle.reading.takes_pairs), self.bundle.reading.windows
         if windows is None:
-            for rows in self.tokenizer.encode_chunks(checked, self.max_length):
+            for rows in self.tokenizer.encode_chunks(checked, self.max_length, keep):
                 yield Tokenised(rows, None, rows.n_tokens, rows.truncated)
             return
         for whole in self.tokenizer.encode_chunks(checked, UNCUT):

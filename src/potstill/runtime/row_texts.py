@@ -16,6 +16,26 @@ LONGEST_TEXT = 500_000
 """In characters; the bound that training data have too. A longer text is a bad row."""
 
 
+class TextReader:
+    """From the text or texts that somebody has to what the model reads: joined and cleaned as for training."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._pairs = reading.takes_pairs
+        self._steps = check_steps(reading.cleaning)
+        self.numbers = frozenset({2} if self._pairs else {1, len(reading.columns)})
+        """Of how many parts a text can be."""
+
+    def read(self, parts: Sequence[str]) -> Text:
+        """The text or pair of as many ``parts`` as ``numbers`` allows; ValueError where cleaning leaves none."""
+        if not self._pairs:
+            parts = parts if len(parts) == 1 else [SEPARATOR.join(part for part in parts if part.strip())]
+        for _, step in self._steps:
+            parts = [step(part) for part in parts]
+        if self._steps and not all(part.strip() for part in parts):
+            raise ValueError("cleaning left no text")
+        return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+
+
 class RowTexts:
     """The text of each row: its columns, joined and cleaned as the bundle says."""
 
@@ -23,15 +43,13 @@ class RowTexts:
         """``columns`` are those of the file, by default the ones that the model was trained on; DataError where their
         number does not fit.
         """
-        self._pairs, self._trained_on = reading.takes_pairs, reading.columns
-        self._steps = check_steps(reading.cleaning)
+        self._pairs, self._reader = reading.takes_pairs, TextReader(reading)
         self.columns: tuple[str, ...] = tuple(columns) or reading.columns
-        allowed = {2} if self._pairs else {1, len(reading.columns)}
-        if len(self.columns) not in allowed:
+        if len(self.columns) not in self._reader.numbers:
             raise DataError(
                 "the bundle takes another number of text columns",
                 found=", ".join(self.columns),
-                allowed=" or ".join(map(str, sorted(allowed))),
+                allowed=" or ".join(map(str, sorted(self._reader.numbers))),
             )
 
     def for_lines(self) -> RowTexts:
@@ -58,13 +76,7 @@ class RowTexts:
         parts = [self._part(values, column) for column in self.columns]
         if not any(part.strip() for part in parts):
             raise ValueError(f"no text in {' or '.join(map(repr, self.columns))}")
-        if not self._pairs:
-            parts = [SEPARATOR.join(part for part in parts if part.strip())]
-        for _, step in self._steps:
-            parts = [step(part) for part in parts]
-        if self._steps and not all(part.strip() for part in parts):
-            raise ValueError("cleaning left no text")
-        return parts[0] if len(parts) == 1 else (parts[0], parts[1])
+        return self._reader.read(parts)
 
     def _part(self, values: Mapping[str, Any], column: str) -> str:
         if column not in values:

@@ -58,8 +58,8 @@ def classified(name: str, answer: Answer) -> dict[str, Any]:
             for labels, probabilities, n_tokens, truncated in zip(
                 given_labels(predictions),
                 _rounded(predictions.probabilities),
-                answer.n_tokens.tolist(),
-                answer.truncated.tolist(),
+                predictions.n_tokens.tolist(),
+                predictions.truncated.tolist(),
                 strict=True,
             )
         ],
@@ -112,7 +112,7 @@ def compute_headers(answer: Answer, n_characters: int) -> dict[str, str]:
         "x-compute-type": "cpu",
         "x-compute-time": _ms(times.total_s),
         "x-compute-characters": str(n_characters),
-        "x-compute-tokens": str(int(answer.n_tokens.sum())),
+        "x-compute-tokens": str(int(answer.predictions.n_tokens.sum())),
         "x-total-time": _ms(times.total_s),
         "x-tokenization-time": _ms(times.tokenisation_s),
         "x-queue-time": _ms(times.queue_s),

@@ -16,8 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from potstill.records import Predictions, Text
-from potstill.serve.measured_texts import MeasuredTexts
+from potstill.records import Predictions
+from potstill.runtime.tokenised import Tokenised, join_tokenised
 from potstill.serve.refusals import inference_failed, overloaded
 
 
@@ -37,26 +37,32 @@ class BatchCounts(Protocol):
 class Job:
     """The texts of one request on their way. Rows before ``n_taken`` are computed or being computed.
 
-    came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts.
+    came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts. costs:
+    ``(n,)`` int64, tokens of each text that are computed.
     """
 
-    measured: MeasuredTexts
+    texts: Tokenised
     answer: asyncio.Future[Predictions]
     came: float = field(default_factory=time.perf_counter)
     first_taken: float | None = None
     inference_s: float = 0.0
     n_taken: int = 0
     parts: list[tuple[Predictions, int, int]] = field(default_factory=list)
+    costs: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the tokens of each text once."""
+        self.costs = self.texts.costs
 
     @property
     def n_waiting(self) -> int:
         """Texts not yet taken."""
-        return len(self.measured.texts) - self.n_taken
+        return len(self.texts) - self.n_taken
 
     def take_part(self, predictions: Predictions, start: int, stop: int) -> None:
         """Rows of a batch that are this job's next; the last of them completes the answer."""
         self.parts.append((predictions, start, stop))
-        if sum(end - begin for _, begin, end in self.parts) == len(self.measured.texts) and not self.answer.done():
+        if sum(end - begin for _, begin, end in self.parts) == len(self.texts) and not self.answer.done():
             self.answer.set_result(join_parts(self.parts))
 
     def fail(self, error: BaseException) -> None:
@@ -76,24 +82,24 @@ class Share:
     stop: int
 
     @property
-    def texts(self) -> Sequence[Text]:
+    def texts(self) -> Tokenised:
         """The texts themselves."""
-        return self.job.measured.texts[self.start : self.stop]
+        return self.job.texts.between(self.start, self.stop)
 
 
 class Batcher:
-    """Computes the texts of jobs with ``predict``, on a ``thread``, in batches of at most ``batch_tokens``."""
+    """Computes the texts of jobs with ``classify``, on a ``thread``, in batches of at most ``batch_tokens``."""
 
     def __init__(
         self,
-        predict: Callable[[Sequence[Text]], Predictions],
+        classify: Callable[[Tokenised], Predictions],
         thread: Executor,
         counts: BatchCounts,
         *,
         batch_tokens: int,
         queued_texts: int,
     ) -> None:
-        self._predict, self._thread, self._counts = predict, thread, counts
+        self._classify, self._thread, self._counts = classify, thread, counts
         self._batch_tokens, self._queued_texts = batch_tokens, queued_texts
         self._jobs: deque[Job] = deque()
         self._n_waiting = 0
@@ -104,14 +110,13 @@ class Batcher:
         """Texts that wait for their turn."""
         return self._n_waiting
 
-    def submit(self, measured: MeasuredTexts) -> Job:
+    def submit(self, texts: Tokenised) -> Job:
         """Put texts into the queue; RefusedError (429) where it has no room. An empty queue takes every request."""
-        n_texts = len(measured.texts)
-        if self._n_waiting and self._n_waiting + n_texts > self._queued_texts:
+        if self._n_waiting and self._n_waiting + len(texts) > self._queued_texts:
             raise overloaded(self._n_waiting, self._queued_texts)
-        job = Job(measured, asyncio.get_running_loop().create_future())
+        job = Job(texts, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
-        self._changed(n_texts)
+        self._changed(len(texts))
         self._wake.set()
         return job
 
@@ -121,7 +126,7 @@ class Batcher:
         if job.n_waiting:
             self._jobs.remove(job)
             self._changed(-job.n_waiting)
-            job.n_taken = len(job.measured.texts)
+            job.n_taken = len(job.texts)
 
     async def run(self) -> None:
         """Compute batches until cancelled."""
@@ -137,11 +142,10 @@ class Batcher:
 
     async def _compute(self, shares: Sequence[Share]) -> None:
         """Run one batch. Where it fails every request runs alone, so that a text fails none but its own request."""
-        texts = [text for share in shares for text in share.texts]
         began = time.perf_counter()
         for share in shares:
             share.job.first_taken = share.job.first_taken or began
-        computed = asyncio.get_running_loop().run_in_executor(self._thread, self._predict, texts)
+        computed = asyncio.get_running_loop().run_in_executor(self._thread, self._classified, shares)
         await asyncio.wait({computed})
         error = computed.exception()
         for share in shares:
@@ -156,6 +160,9 @@ class Batcher:
             for share in shares:
                 if not share.job.answer.done():
                     await self._compute([share])
+
+    def _classified(self, shares: Sequence[Share]) -> Predictions:
+        return self._classify(join_tokenised([share.texts for share in shares]))
 
     def _changed(self, by: int) -> None:
         self._n_waiting += by
@@ -172,7 +179,7 @@ def take_batch(jobs: deque[Job], batch_tokens: int) -> tuple[list[Share], int]:
     n_tokens = 0
     while jobs:
         job = jobs[0]
-        cost = int(job.measured.costs[job.n_taken])
+        cost = int(job.costs[job.n_taken])
         if starts and n_tokens + cost > batch_tokens:
             break
         starts.setdefault(job, job.n_taken)

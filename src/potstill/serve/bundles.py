@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.errors import UsageError
-from potstill.serve.engine import Engine, warm_up
 from potstill.serve.metrics import BundleMetrics, Metrics
 from potstill.serve.predictor import OpenPredictor, ServedPredictor
 from potstill.serve.refusals import RefusedError
 from potstill.serve.settings import Limits
+from potstill.serve.worker import Worker, warm_up
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DESCRIPTION = "bundle.json"
@@ -56,12 +56,12 @@ def named_folders(given: Sequence[str]) -> tuple[NamedFolder, ...]:
 
 
 class ServedBundle:
-    """One bundle: its folder, and the engine that answers for it now."""
+    """One bundle: its folder, and the worker that answers for it now."""
 
     def __init__(self, named: NamedFolder, predictor: ServedPredictor, metrics: BundleMetrics, limits: Limits) -> None:
         self.name, self.folder = named.name, named.folder
         self.metrics, self._limits = metrics, limits
-        self.engine = Engine(predictor, metrics, limits)
+        self.worker = Worker(predictor, metrics, limits)
         self.sha256 = sha256_of_description(self.folder)
         self._leaving: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
@@ -82,7 +82,7 @@ class ServedBundle:
                     "the bundle was not reloaded; the old one goes on", extra={"bundle": self.name}, exc_info=error
                 )
                 return False
-            left, self.engine = self.engine, Engine(opened.result(), self.metrics, self._limits)
+            left, self.worker = self.worker, Worker(opened.result(), self.metrics, self._limits)
             self.sha256 = sha256_of_description(self.folder)
             leaving = asyncio.get_running_loop().create_task(left.finish())
             self._leaving.add(leaving)
@@ -93,7 +93,7 @@ class ServedBundle:
 
     async def finish(self) -> None:
         """End once everything accepted is answered."""
-        await asyncio.gather(self.engine.finish(), *self._leaving)
+        await asyncio.gather(self.worker.finish(), *self._leaving)
 
 
 class Bundles:

@@ -1,4 +1,4 @@
-"""One request's way through the server: tokens counted off the event loop, a place in the queue, an answer in time."""
+"""One request's way through the server: tokenised off the event loop, a place in the queue, an answer in time."""
 
 from __future__ import annotations
 
@@ -10,31 +10,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 from starlette.requests import Request
 from starlette.types import Receive
 
+from potstill.data.tokens import Kept
 from potstill.records import Predictions, Text
 from potstill.serve.batching import Batcher, Job
 from potstill.serve.bundles import ServedBundle
-from potstill.serve.measured_texts import Direction, MeasuredTexts, measure_texts
 from potstill.serve.metrics import Times
-from potstill.serve.refusals import RefusedError, tokenisation_failed, too_late
+from potstill.serve.refusals import RefusedError, too_late
 from potstill.serve.settings import Limits
+from potstill.serve.tokenised_texts import tokenise_texts
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of the texts of one request.
-
-    n_tokens, truncated: of the texts as they came. times: where the seconds went.
-    """
+    """What was said of the texts of one request, and where the seconds went."""
 
     predictions: Predictions
-    n_tokens: np.ndarray
-    truncated: np.ndarray
     times: Times
 
 
@@ -49,31 +44,31 @@ class Asked:
     texts: Sequence[Text]
     is_batch: bool
     truncate: bool
-    direction: Direction = "right"
+    keep: Kept = "start"
 
 
-async def classify(bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, counting: Executor) -> Answer:
+async def classify(
+    bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, tokenising: Executor
+) -> Answer:
     """Predictions for a request. RefusedError where there is no answer, ClientGoneError where nobody waits."""
     came = time.perf_counter()
     bundle.metrics.count_request(len(asked.texts), is_batch=asked.is_batch)
     check_size(asked.texts, limits)
     gone = asyncio.ensure_future(_hung_up(request.receive))
     try:
-        with bundle.engine.held() as engine:
-            measure = partial(
-                measure_texts, asked.texts, engine.predictor, truncate=asked.truncate, direction=asked.direction
-            )
-            counted = asyncio.get_running_loop().run_in_executor(counting, measure)
-            measured: MeasuredTexts = await _first(counted, gone, came, limits.deadline_s)
-            bundle.metrics.count_lengths(measured.n_tokens.tolist())
+        with bundle.worker.held() as worker:
+            tokenise = partial(tokenise_texts, asked.texts, worker.predictor, truncate=asked.truncate, keep=asked.keep)
+            under_way = asyncio.get_running_loop().run_in_executor(tokenising, tokenise)
+            texts = await _first(under_way, gone, came, limits.deadline_s)
+            bundle.metrics.count_lengths(texts.n_tokens.tolist())
             tokenised_s = time.perf_counter() - came
-            job = engine.batcher.submit(measured)
-            predictions = await _answer_of(engine.batcher, job, gone, came, limits.deadline_s)
+            job = worker.batcher.submit(texts)
+            predictions = await _answer_of(worker.batcher, job, gone, came, limits.deadline_s)
     finally:
         gone.cancel()
     times = _times(job, came, tokenised_s)
     bundle.metrics.count_answer(len(asked.texts), times, is_batch=asked.is_batch)
-    return Answer(predictions, measured.n_tokens, measured.truncated, times)
+    return Answer(predictions, times)
 
 
 def check_size(texts: Sequence[Text], limits: Limits) -> None:
@@ -110,12 +105,7 @@ async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], cam
     both: set[asyncio.Future[Any]] = {wanted, gone}
     done, _ = await asyncio.wait(both, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
     if wanted in done:
-        error = wanted.exception()
-        if error is None:
-            return wanted.result()
-        if isinstance(error, RefusedError):
-            raise error
-        raise tokenisation_failed(error) from error
+        return wanted.result()
     wanted.cancel()
     if gone in done:
         raise ClientGoneError

@@ -15,6 +15,9 @@ from potstill.serve.refusals import RefusedError, leaving
 from potstill.serve.schemas import REFUSALS, BundleInfo, BundleList, Classifier, Info, ModelType
 from potstill.serve.service import Service
 
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""What the other server calls the arithmetic that a bundle has; others are called alike."""
+
 
 def info_routes(service: Service) -> APIRouter:
     """The routes of one server."""
@@ -64,12 +67,12 @@ def info_routes(service: Service) -> APIRouter:
 
 
 def _info(service: Service, bundle: ServedBundle) -> Info:
-    predictor, limits = bundle.engine.predictor, service.settings.limits
+    predictor, limits = bundle.worker.predictor, service.settings.limits
     labels = {str(number): label for number, label in enumerate(predictor.label_names)}
     return Info(
         model_id=bundle.name,
         model_sha=bundle.sha256,
-        model_dtype="unknown",
+        model_dtype=DTYPES.get(predictor.arithmetic, predictor.arithmetic),
         served_model_name=bundle.name,
         model_type=ModelType(
             classifier=Classifier(id2label=labels, label2id={label: int(number) for number, label in labels.items()})
@@ -88,7 +91,7 @@ def _info(service: Service, bundle: ServedBundle) -> Info:
 
 
 def _bundle(bundle: ServedBundle) -> BundleInfo:
-    predictor = bundle.engine.predictor
+    predictor = bundle.worker.predictor
     temperature, thresholds = decided_by(predictor)
     return BundleInfo(
         name=bundle.name,
@@ -98,5 +101,6 @@ def _bundle(bundle: ServedBundle) -> BundleInfo:
         temperature=temperature,
         thresholds=thresholds,
         max_length=predictor.max_length,
+        arithmetic=predictor.arithmetic,
         long_texts="cut" if predictor.windows is None else "windows",
     )

@@ -22,7 +22,7 @@ _TOTAL = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_\w+)_total(?=[ {])", re.MULTILI
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one request: all of it, counting tokens, waiting, and in the batches that held its texts."""
+    """Seconds of one request: all of it, tokenisation, waiting, and in the batches that held its texts."""
 
     total_s: float
     tokenisation_s: float
@@ -45,7 +45,7 @@ class Metrics:
         self.reloads = self._counter("potstill_reloads", "Attempts to open a bundle anew", "result")
         self.queue = Gauge("te_queue_size", "Texts that wait", ["model"], registry=self.registry)
         self.total = self._histogram("te_predict_duration", "From arrival to answer", DURATIONS)
-        self.tokenisation = self._histogram("te_predict_tokenization_duration", "Counting tokens", DURATIONS)
+        self.tokenisation = self._histogram("te_predict_tokenization_duration", "From texts to tokens", DURATIONS)
         self.waiting = self._histogram("te_predict_queue_duration", "Waiting for the first batch", DURATIONS)
         self.inference = self._histogram("te_predict_inference_duration", "In batches that held its texts", DURATIONS)
         self.lengths = self._histogram("te_request_input_length", "Tokens of a text", SIZES)

@@ -7,10 +7,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from potstill.data.tokens import Kept
 from potstill.serve.answers import classified, compute_headers, ranked, scores_of
 from potstill.serve.classify import Answer, Asked
-from potstill.serve.measured_texts import Direction
-from potstill.serve.schemas import REFUSALS, Classified, ClassifyRequest, InferenceRequest, PredictRequest, Scores
+from potstill.serve.schemas import (
+    REFUSALS,
+    Classified,
+    ClassifyRequest,
+    InferenceRequest,
+    PredictRequest,
+    Score,
+    Scores,
+)
 from potstill.serve.service import Service
 
 
@@ -38,10 +46,24 @@ def predict_routes(service: Service) -> APIRouter:
         """Hugging Face's form of the bundle that is named."""
         return await _infer(service, name, body, request)
 
+    @routes.post("/pipeline/text-classification", tags=["Hugging Face inference"], response_model=list[list[Score]])
+    async def infer_nested(body: InferenceRequest, request: Request) -> JSONResponse:
+        """Probabilities as Hugging Face's own clients read them: a list of lists for a text too."""
+        return await _infer(service, None, body, request, nested=True)
+
+    @routes.post(
+        "/models/{name}/pipeline/text-classification",
+        tags=["Hugging Face inference"],
+        response_model=list[list[Score]],
+    )
+    async def infer_nested_with(name: str, body: InferenceRequest, request: Request) -> JSONResponse:
+        """The same of the bundle that is named."""
+        return await _infer(service, name, body, request, nested=True)
+
     @routes.post("/v1/classify", tags=["potstill"], response_model=Classified)
     async def classify(body: ClassifyRequest, request: Request) -> JSONResponse:
         """What was decided of each text, by which thresholds, of how many tokens, and where the time went."""
-        asked = Asked(body.inputs.texts, body.inputs.is_batch, body.truncate, body.truncation_direction)
+        asked = Asked(body.inputs.texts, body.inputs.is_batch, body.truncate, _kept(body.truncation_direction))
         name, answer = await service.answer(body.bundle, asked, request)
         return JSONResponse(classified(name, answer))
 
@@ -50,17 +72,19 @@ def predict_routes(service: Service) -> APIRouter:
 
 async def _predict(service: Service, name: str | None, body: PredictRequest, request: Request) -> JSONResponse:
     truncate = service.settings.auto_truncate if body.truncate is None else body.truncate
-    direction: Direction = "left" if body.truncation_direction in ("left", "Left") else "right"
-    _, answer = await service.answer(name, Asked(body.inputs.texts, body.inputs.is_batch, truncate, direction), request)
+    asked = Asked(body.inputs.texts, body.inputs.is_batch, truncate, _kept(body.truncation_direction))
+    _, answer = await service.answer(name, asked, request)
     scores = scores_of(answer.predictions, "none" if body.raw_scores else None)
     content = ranked(answer.predictions.label_names, scores)
     characters = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in body.inputs.texts)
     return _scores_reply(content, body.inputs.is_batch, compute_headers(answer, characters))
 
 
-async def _infer(service: Service, name: str | None, body: InferenceRequest, request: Request) -> JSONResponse:
+async def _infer(
+    service: Service, name: str | None, body: InferenceRequest, request: Request, *, nested: bool = False
+) -> JSONResponse:
     _, answer = await service.answer(name, Asked(body.inputs.texts, body.inputs.is_batch, True), request)
-    return _scores_reply(_asked_scores(answer, body), body.inputs.is_batch)
+    return _scores_reply(_asked_scores(answer, body), nested or body.inputs.is_batch)
 
 
 def _asked_scores(answer: Answer, body: InferenceRequest) -> list[list[dict[str, Any]]]:
@@ -70,7 +94,11 @@ def _asked_scores(answer: Answer, body: InferenceRequest) -> list[list[dict[str,
     return ranked(names, scores_of(answer.predictions, parameters.function_to_apply), parameters.top_k)
 
 
+def _kept(truncation_direction: str) -> Kept:
+    return "end" if truncation_direction in ("left", "Left") else "start"
+
+
 def _scores_reply(
-    content: list[list[dict[str, Any]]], is_batch: bool, headers: dict[str, str] | None = None
+    content: list[list[dict[str, Any]]], nested: bool, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    return JSONResponse(content if is_batch else content[0], headers=headers)
+    return JSONResponse(content if nested else content[0], headers=headers)

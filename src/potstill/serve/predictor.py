@@ -1,4 +1,4 @@
-"""What the server asks of a predictor. Bundles and runs have it; so has the fake of the tests."""
+"""What the server asks of a predictor. An opened bundle has it; so has the fake of the tests."""
 
 from __future__ import annotations
 
@@ -6,47 +6,41 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from potstill.data.tokens import TextTokenizer
+from potstill.data.tokens import Kept
 from potstill.data.windows import Windows
 from potstill.decisions import Decisions
 from potstill.records import Predictions, ProblemType, Text
+from potstill.runtime.tokenised import Tokenised
 
 
 class ServedPredictor(Protocol):
-    """A predictor that also says how it reads texts, and with what it decides."""
+    """A predictor in two steps, tokens and logits, that also says how it reads texts and with what it decides.
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order of the logits."""
+    label_names: in the order of the logits. problem_type: decides the activation. max_length: the most tokens of a text
+    that are read at a time, special tokens included. windows: how longer texts are read whole, None where they are cut.
+    decisions: temperature and thresholds, which ``classify`` obeys. arithmetic: of the weights, such as ``fp32``.
+    """
+
+    label_names: tuple[str, ...]
+    problem_type: ProblemType
+    max_length: int
+    windows: Windows | None
+    decisions: Decisions | None
+    arithmetic: str
+
+    def tokenise(self, texts: Sequence[Text], keep: Kept) -> Tokenised:
+        """At least one text, as rows of tokens, cut so as to ``keep`` its start or its end, or in windows.
+
+        Called from several threads at once. Raises DataError, which quotes no text, for what it does not take.
+        """
         ...
 
-    @property
-    def problem_type(self) -> ProblemType:
-        """One label, many labels or a value; it decides the activation."""
+    def classify(self, rows: Tokenised) -> Predictions:
+        """Predictions for texts that ``tokenise`` made rows of. Called from one thread at a time, not always the same."""
         ...
 
-    @property
-    def max_length(self) -> int:
-        """The most tokens of a text that are read at a time, special tokens included."""
-        ...
-
-    @property
-    def windows(self) -> Windows | None:
-        """How longer texts are read whole, or None where they are cut."""
-        ...
-
-    @property
-    def decisions(self) -> Decisions | None:
-        """Temperature and thresholds; ``predict`` has obeyed them already."""
-        ...
-
-    @property
-    def tokenizer(self) -> TextTokenizer:
-        """What counts the tokens of a text."""
-        ...
-
-    def predict(self, texts: Sequence[Text]) -> Predictions:
-        """Predictions for ``texts`` in their order. Called from one thread at a time, not always the same."""
+    def close(self) -> None:
+        """Let go of what it holds; nothing is asked of it any more."""
         ...
 
 

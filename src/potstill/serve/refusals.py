@@ -76,13 +76,13 @@ def leaving() -> RefusedError:
     return RefusedError(503, "the server is shutting down", do="ask another one", counted_as="shutdown")
 
 
-def inference_failed(error: BaseException) -> RefusedError:
-    """The predictor did not classify the texts: 422 where it says that it takes no such texts, 424 where it failed.
+def not_taken(error: DataError) -> RefusedError:
+    """The bundle does not take such texts; what it says of them quotes none."""
+    return RefusedError(422, error.what, allowed=error.allowed, counted_as="validation")
 
-    What a failure said is not repeated, because it may quote a text of somebody else.
-    """
-    if isinstance(error, DataError):
-        return RefusedError(422, f"the bundle does not take these texts: {error.what}", counted_as="validation")
+
+def inference_failed(error: BaseException) -> RefusedError:
+    """The texts could not be classified. What the failure said is not repeated: it may quote somebody else's text."""
     return RefusedError(424, f"inference failed ({type(error).__name__})", counted_as="inference")
 
 

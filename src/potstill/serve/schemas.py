@@ -155,6 +155,7 @@ class BundleInfo(BaseModel):
     temperature: float
     thresholds: dict[str, float] | None
     max_length: int
+    arithmetic: str
     long_texts: Literal["cut", "windows"]
 
 

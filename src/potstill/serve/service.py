@@ -25,7 +25,7 @@ class Service:
         self.bundles, self.settings = bundles, settings
         self.metrics = Metrics()
         self.is_leaving = False
-        self._counting = ThreadPoolExecutor(settings.tokenisation_threads, thread_name_prefix="tokenisation")
+        self._tokenising = ThreadPoolExecutor(settings.tokenisation_threads, thread_name_prefix="tokenisation")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -40,7 +40,7 @@ class Service:
             if watching is not None:
                 watching.cancel()
             await self.bundles.finish()
-            self._counting.shutdown(wait=False)
+            self._tokenising.shutdown(wait=False)
 
     def leave(self) -> None:
         """Take nothing new from now on."""
@@ -49,7 +49,7 @@ class Service:
     @property
     def is_well(self) -> bool:
         """Whether requests are taken and something computes them."""
-        return not self.is_leaving and all(bundle.engine.is_well for bundle in self.bundles)
+        return not self.is_leaving and all(bundle.worker.is_well for bundle in self.bundles)
 
     async def answer(self, name: str | None, asked: Asked, request: Request) -> tuple[str, Answer]:
         """The bundle's name and what it says; RefusedError or ClientGoneError where there is no answer."""
@@ -59,9 +59,9 @@ class Service:
         bundle = self.bundles.named(name)
         told.bundle, told.n_texts = bundle.name, len(asked.texts)
         try:
-            answer = await classify(bundle, asked, request, self.settings.limits, self._counting)
+            answer = await classify(bundle, asked, request, self.settings.limits, self._tokenising)
         except ClientGoneError:
             told.refused = "dropped"
             raise
-        told.n_tokens, told.times = int(answer.n_tokens.sum()), answer.times
+        told.n_tokens, told.times = int(answer.predictions.n_tokens.sum()), answer.times
         return bundle.name, answer

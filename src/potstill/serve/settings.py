@@ -32,10 +32,10 @@ class Limits:
 class Settings:
     """How a server behaves.
 
-    auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: that count tokens
-    beside the event loop. drain_s: how long a shutdown waits for what was accepted. watch_every_s: seconds between
-    looks at ``bundle.json``, whose change reloads its bundle; None looks never. cors_origins: other origins whose pages
-    may ask; none when empty.
+    auto_truncate: what a request without ``truncate`` gets on ``/predict``. tokenisation_threads: beside
+    the event loop. drain_s: how long a shutdown waits for what was accepted. watch_every_s: seconds between looks at
+    ``bundle.json``, whose change reloads its bundle; None looks never. cors_origins: other origins whose pages may ask;
+    none when empty.
     """
 
     limits: Limits = field(default_factory=Limits)

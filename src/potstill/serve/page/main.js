@@ -11,10 +11,10 @@ const KINDS = {
   regression: "a value",
 };
 
-const described = ({ name, problem_type, labels, max_length, long_texts }) => {
+const described = ({ name, problem_type, labels, max_length, long_texts, arithmetic }) => {
   const kind = problem_type === "regression" ? KINDS.regression : `${KINDS[problem_type]} ${labels.length} labels`;
   const reads = long_texts === "windows" ? "long texts in windows" : `up to ${max_length} tokens`;
-  return `${name}: ${kind}, ${reads}`;
+  return `${name}: ${kind}, ${reads}, ${arithmetic}`;
 };
 
 async function start() {

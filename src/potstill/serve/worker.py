@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -11,30 +11,31 @@ from functools import partial
 import numpy as np
 
 from potstill.errors import DataError, ModelError
-from potstill.records import Predictions, Text
+from potstill.records import Predictions
+from potstill.runtime.tokenised import Tokenised, join_tokenised
 from potstill.serve.batching import BatchCounts, Batcher
 from potstill.serve.predictor import ServedPredictor
 from potstill.serve.settings import Limits
 
 
-class Engine:
+class Worker:
     """Computes predictions on a thread of its own. Made inside a running event loop.
 
-    A request holds the engine from its first look at it to its answer, so that an engine whose bundle was replaced ends
+    A request holds the worker from its first look at it to its answer, so that a worker whose bundle was replaced ends
     when the last of its requests is answered.
     """
 
     def __init__(self, predictor: ServedPredictor, counts: BatchCounts, limits: Limits) -> None:
         self.predictor = predictor
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._thread = ThreadPoolExecutor(max_batchings=1, thread_name_prefix="inference")
         self.batcher = Batcher(
-            partial(predict_checked, predictor),
+            partial(classify_checked, predictor),
             self._thread,
             counts,
             batch_tokens=limits.batch_tokens,
             queued_texts=limits.queued_texts,
         )
-        self._worker = asyncio.get_running_loop().create_task(self.batcher.run())
+        self._batching = asyncio.get_running_loop().create_task(self.batcher.run())
         self._n_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -42,11 +43,11 @@ class Engine:
     @property
     def is_well(self) -> bool:
         """Whether what computes is still there."""
-        return not self._worker.done()
+        return not self._batching.done()
 
     @contextmanager
-    def held(self) -> Iterator[Engine]:
-        """The engine, which does not end meanwhile."""
+    def held(self) -> Iterator[Worker]:
+        """The worker, which does not end meanwhile."""
         self._n_requests += 1
         self._idle.clear()
         try:
@@ -59,16 +60,17 @@ class Engine:
     async def finish(self) -> None:
         """End once every request that holds it is answered."""
         await self._idle.wait()
-        self._worker.cancel()
-        await asyncio.wait({self._worker})
+        self._batching.cancel()
+        await asyncio.wait({self._batching})
         self._thread.shutdown(wait=False)
+        self.predictor.close()
 
 
-def predict_checked(predictor: ServedPredictor, texts: Sequence[Text]) -> Predictions:
+def classify_checked(predictor: ServedPredictor, rows: Tokenised) -> Predictions:
     """What the predictor says; ModelError where that is not one row of numbers per text."""
-    predictions = predictor.predict(texts)
-    if len(predictions) != len(texts):
-        raise ModelError("the model lost rows", found=len(predictions), allowed=len(texts))
+    predictions = predictor.classify(rows)
+    if len(predictions) != len(rows):
+        raise ModelError("the model lost rows", found=len(predictions), allowed=len(rows))
     if not np.isfinite(predictions.logits).all():
         raise ModelError("the model gave logits that are no numbers")
     return predictions
@@ -77,11 +79,16 @@ def predict_checked(predictor: ServedPredictor, texts: Sequence[Text]) -> Predic
 WARM_UP = "a text to begin with"
 """What a predictor is run on before it answers anyone: the first run of a graph allocates, and can fail."""
 
+WARM_UP_TEXTS = 512
+"""Enough for several batches: a bundle runs those on an engine of its own, which it opens when it first needs it."""
+
 
 def warm_up(predictor: ServedPredictor) -> ServedPredictor:
-    """The predictor after its first run, on a pair where it takes only those; what is wrong with it is raised here."""
+    """The predictor after its first runs, on pairs where it takes only those; what is wrong with it is raised here."""
     try:
-        predict_checked(predictor, [WARM_UP])
+        one = predictor.tokenise([WARM_UP], "start")
     except DataError:
-        predict_checked(predictor, [(WARM_UP, WARM_UP)])
+        one = predictor.tokenise([(WARM_UP, WARM_UP)], "start")
+    classify_checked(predictor, one)
+    classify_checked(predictor, join_tokenised([one] * WARM_UP_TEXTS))
     return predictor

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from potstill.serve.measured_texts import measure_texts, share_room
 
 from potstill.data.windows import Windows
-from potstill.serve.measured_texts import measure_texts, share_room
 from potstill.serve.refusals import RefusedError
 
 LONG = " ".join(["the good"] + ["film"] * 9 + ["was bad"])
