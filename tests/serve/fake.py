@@ -15,11 +15,12 @@ import httpx
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from potstill.data.tokens import TextTokenizer
-from potstill.data.windows import Windows
+from potstill.data.tokens import EncodedTexts, Kept, TextTokenizer
+from potstill.data.windows import UNCUT, Windows, cut_windows
 from potstill.decisions import Decisions, ThresholdRule
 from potstill.errors import DataError
 from potstill.records import Predictions, ProblemType, Text
+from potstill.runtime.tokenised import Tokenised
 from potstill.serve.bundles import Bundles, NamedFolder
 from potstill.serve.predictor import ServedPredictor
 from potstill.serve.server import Server, bind
@@ -57,8 +58,8 @@ def decisions_of(
 class FakePredictor:
     """Logits that are counts: of a label how often its name stands in the text, of a regression how often "good" does.
 
-    ``calls`` are the texts of each call. Calls wait for ``gate``. A text with "poison" is failed on, "numberless" has
-    no finite logit, and a pair is refused where ``takes_pairs`` is False.
+    ``calls`` are the texts of each call, spelt from their tokens. Calls wait for ``gate``. A text with "poison" is
+    failed on, "numberless" has no finite logit, and a pair is refused where ``takes_pairs`` is False.
     """
 
     label_names: tuple[str, ...] = LABELS
@@ -66,39 +67,65 @@ class FakePredictor:
     max_length: int = MAX_LENGTH
     windows: Windows | None = None
     decisions: Decisions | None = None
+    arithmetic: str = "fp32"
     takes_pairs: bool = True
     seconds: float = 0.0
     tokenizer: TextTokenizer = field(default_factory=word_tokenizer)
     gate: threading.Event = field(default_factory=threading.Event)
     calls: list[list[Text]] = field(default_factory=list)
+    closed: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    def predict(self, texts: Sequence[Text]) -> Predictions:
-        """Counts of words."""
-        self.calls.append(list(texts))
+    def tokenise(self, texts: Sequence[Text], keep: Kept) -> Tokenised:
+        """The rows of tokens, or of windows."""
+        if not self.takes_pairs and any(isinstance(text, tuple) for text in texts):
+            raise DataError("input 0 is a pair", found=repr(texts[0]))
+        if self.windows is None:
+            (rows,) = self.tokenizer.encode_chunks(texts, self.max_length, keep)
+            return Tokenised(rows, None, rows.n_tokens, rows.truncated)
+        (whole,) = self.tokenizer.encode_chunks(texts, UNCUT)
+        cut = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
+        return Tokenised(cut.rows, cut.owners, cut.n_tokens, whole.truncated)
+
+    def classify(self, rows: Tokenised) -> Predictions:
+        """Counts of words; of a text in windows those of the first."""
+        texts = [self._spelt(rows.between(number, number + 1).rows) for number in range(len(rows))]
+        self.calls.append(texts)
         self.gate.wait(20)
         time.sleep(self.seconds)
         if any("poison" in words(text) for text in texts):
             raise RuntimeError(f"cannot stand {texts}")
-        if not self.takes_pairs and any(isinstance(text, tuple) for text in texts):
-            raise DataError("row 0 is a pair", found=repr(texts[0]))
         logits = np.array([self._logits(text) for text in texts], dtype=np.float32).reshape(-1, len(self.label_names))
-        encoded = self.tokenizer.encode(texts, self.max_length)
         predictions = Predictions(
             ids=np.arange(len(texts)).astype(str),
             logits=logits,
             label_names=self.label_names,
             problem_type=self.problem_type,
-            n_tokens=encoded.n_tokens,
-            truncated=encoded.truncated,
+            n_tokens=rows.n_tokens,
+            truncated=rows.truncated,
             elapsed_s=0.001,
         )
         return predictions if self.decisions is None else self.decisions.apply(predictions)
 
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+    def _spelt(self, rows: EncodedTexts) -> Text:
+        """The first row as a text, or as a pair where it has token types of both."""
+        ids = rows.row(0)
+        types = np.zeros(len(ids)) if rows.token_types is None else rows.token_types[: len(ids)]
+        parts = [" ".join(map(self._piece, ids[types == part])).replace(" ##", "").strip() for part in (0, 1)]
+        return (parts[0], parts[1]) if 1 in types else parts[0]
+
+    def _piece(self, token: int) -> str:
+        tokenizer = self.tokenizer
+        return "" if token in (tokenizer.cls_id, tokenizer.sep_id) else str(tokenizer.backend.id_to_token(int(token)))
+
     def _logits(self, text: Text) -> list[float]:
-        read = words(text)[: self.max_length]
+        read = words(text)
         looked_for = ("good",) if self.problem_type == SCORE else self.label_names
         return [float("nan") if "numberless" in read else float(read.count(label)) for label in looked_for]
 

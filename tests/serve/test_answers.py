@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ def test_thresholds_decide_which_labels_are_given():
 
 
 def answer_of(done: Predictions) -> Answer:
-    return Answer(done, np.array([5, 20]), np.array([False, True]), Times(0.0123456, 0.001, 0.002, 0.009))
+    seen = replace(done, n_tokens=np.array([5, 20], np.int32), truncated=np.array([False, True]))
+    return Answer(seen, Times(0.0123456, 0.001, 0.002, 0.009))
 
 
 def test_the_own_answer_tells_by_what_it_was_decided():

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from potstill.serve.measured_texts import MeasuredTexts
 
+from potstill.data.tokens import EncodedTexts
+from potstill.runtime.tokenised import Tokenised
 from potstill.serve.batching import Batcher, Job, take_batch
 from potstill.serve.refusals import RefusedError
 from potstill.serve.worker import classify_checked
@@ -33,9 +34,17 @@ class Counts:
         self.waiting.append(n_waiting)
 
 
-def texts_of(*texts: str, cost: int = 5) -> MeasuredTexts:
-    n = len(texts)
-    return MeasuredTexts(texts, np.full(n, cost), np.zeros(n, dtype=bool), np.full(n, cost))
+def rows_of(predictor: Any, *texts: str) -> Tokenised:
+    """The texts as the predictor's tokens: a word each, and two around them."""
+    return predictor.tokenise(texts, "start")
+
+
+def blank(*costs: int) -> Tokenised:
+    """Texts of so many tokens each, of which nothing else is known."""
+    n_tokens, none_cut = np.array(costs, dtype=np.int32), np.zeros(len(costs), dtype=bool)
+    offsets = np.r_[0, np.cumsum(costs)].astype(np.int64)
+    rows = EncodedTexts(np.zeros(sum(costs), dtype=np.int32), offsets, None, n_tokens, none_cut)
+    return Tokenised(rows, None, n_tokens, none_cut)
 
 
 def with_batcher(
@@ -47,7 +56,7 @@ def with_batcher(
         counts = Counts()
         with ThreadPoolExecutor(1) as thread:
             batcher = Batcher(
-                lambda texts: classify_checked(predictor, texts),
+                lambda rows: classify_checked(predictor, rows),
                 thread,
                 counts,
                 batch_tokens=batch_tokens,
@@ -69,8 +78,7 @@ def batches_of(*jobs: tuple[int, ...], budget: int) -> list[list[tuple[int, int,
     async def take() -> list[list[tuple[int, int, int]]]:
         loop, made = asyncio.get_running_loop(), []
         for costs in jobs:
-            measured = MeasuredTexts(["x"] * len(costs), np.array(costs), np.zeros(len(costs), bool), np.array(costs))
-            made.append(Job(measured, loop.create_future()))
+            made.append(Job(blank(*costs), loop.create_future()))
         waiting, found = deque(made), []
         while waiting:
             shares, _ = take_batch(waiting, budget)
@@ -106,13 +114,13 @@ def test_each_job_gets_its_own_rows_in_order(predictor):
     # oracle: the predictor alone
     async def act(batcher: Batcher, counts: Counts) -> None:
         texts = [("good", "bad dull", "good good bad", "the"), ("bad bad",), ("dull", "good dull")]
-        jobs = [batcher.submit(texts_of(*those)) for those in texts]
+        jobs = [batcher.submit(rows_of(predictor, *those)) for those in texts]
         for job, those in zip(jobs, texts, strict=True):
-            got, alone = await job.answer, predictor.predict(those)
+            got, alone = await job.answer, predictor.classify(rows_of(predictor, *those))
             assert got.logits.tolist() == alone.logits.tolist()
             assert got.n_tokens.tolist() == alone.n_tokens.tolist()
             assert got.ids.tolist() == alone.ids.tolist()
-        assert counts.batches == [(4, 20), (3, 15)]
+        assert counts.batches == [(5, 3 + 4 + 3 + 4 + 4), (2, 5 + 3)]
 
     with_batcher(predictor, act)
 
@@ -120,12 +128,12 @@ def test_each_job_gets_its_own_rows_in_order(predictor):
 def test_texts_that_came_meanwhile_are_computed_together(predictor):
     async def act(batcher: Batcher, counts: Counts) -> None:
         predictor.gate.clear()
-        first = batcher.submit(texts_of("good"))
+        first = batcher.submit(rows_of(predictor, "good"))
         await asyncio.sleep(0.05)
-        others = [batcher.submit(texts_of(f"bad {n}")) for n in range(3)]
+        others = [batcher.submit(rows_of(predictor, f"bad {n}")) for n in range(3)]
         predictor.gate.set()
         await asyncio.gather(first.answer, *(job.answer for job in others))
-        assert counts.batches == [(1, 5), (3, 15)]
+        assert counts.batches == [(1, 3), (3, 12)]
 
     with_batcher(predictor, act)
 
@@ -133,11 +141,11 @@ def test_texts_that_came_meanwhile_are_computed_together(predictor):
 def test_a_full_queue_refuses_and_an_empty_one_takes_everything(predictor):
     async def act(batcher: Batcher, counts: Counts) -> None:
         predictor.gate.clear()
-        running = batcher.submit(texts_of("good"))
+        running = batcher.submit(rows_of(predictor, "good"))
         await asyncio.sleep(0.05)
-        large = batcher.submit(texts_of(*["bad"] * 20))
+        large = batcher.submit(predictor.tokenise([*["bad"] * 20], "start"))
         with pytest.raises(RefusedError) as refused:
-            batcher.submit(texts_of("dull"))
+            batcher.submit(rows_of(predictor, "dull"))
         assert (refused.value.status, refused.value.kind) == (429, "overloaded")
         predictor.gate.set()
         await asyncio.gather(running.answer, large.answer)
@@ -149,12 +157,12 @@ def test_a_full_queue_refuses_and_an_empty_one_takes_everything(predictor):
 def test_what_nobody_waits_for_is_not_computed_and_makes_room(predictor):
     async def act(batcher: Batcher, counts: Counts) -> None:
         predictor.gate.clear()
-        running = batcher.submit(texts_of("good"))
+        running = batcher.submit(rows_of(predictor, "good"))
         await asyncio.sleep(0.05)
-        left = batcher.submit(texts_of(*["bad"] * 8))
+        left = batcher.submit(predictor.tokenise([*["bad"] * 8], "start"))
         batcher.drop(left)
         batcher.drop(left)
-        stayed = batcher.submit(texts_of(*["dull"] * 8))
+        stayed = batcher.submit(predictor.tokenise([*["dull"] * 8], "start"))
         predictor.gate.set()
         await asyncio.gather(running.answer, stayed.answer)
         assert "bad" not in [text for call in predictor.calls for text in call]
@@ -165,7 +173,7 @@ def test_what_nobody_waits_for_is_not_computed_and_makes_room(predictor):
 def test_a_job_dropped_while_it_is_computed_disturbs_nobody(predictor):
     async def act(batcher: Batcher, counts: Counts) -> None:
         predictor.gate.clear()
-        left, stays = batcher.submit(texts_of("bad", "bad")), batcher.submit(texts_of("good"))
+        left, stays = batcher.submit(rows_of(predictor, "bad", "bad")), batcher.submit(rows_of(predictor, "good"))
         await asyncio.sleep(0.05)
         batcher.drop(left)
         predictor.gate.set()
@@ -178,9 +186,9 @@ def test_a_job_dropped_while_it_is_computed_disturbs_nobody(predictor):
 def test_a_text_that_fails_fails_only_its_own_request(predictor, wrong):
     async def act(batcher: Batcher, counts: Counts) -> None:
         predictor.gate.clear()
-        running = batcher.submit(texts_of("good"))
+        running = batcher.submit(rows_of(predictor, "good"))
         await asyncio.sleep(0.05)
-        jobs = [batcher.submit(texts_of(text)) for text in ("bad", wrong, "dull")]
+        jobs = [batcher.submit(rows_of(predictor, text)) for text in ("bad", wrong, "dull")]
         predictor.gate.set()
         done = await asyncio.gather(running.answer, *(job.answer for job in jobs), return_exceptions=True)
         assert [type(result).__name__ for result in done] == [

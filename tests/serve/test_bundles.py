@@ -58,10 +58,10 @@ def test_a_bundle_that_cannot_predict_stops_the_server_before_it_begins(fake, tm
 
 def test_a_bundle_of_pairs_opens(fake, tmp_path):
     class Pairs(fake.FakePredictor):
-        def predict(self, texts: Any) -> Any:
+        def tokenise(self, texts: Any, keep: Any) -> Any:
             if any(isinstance(text, str) for text in texts):
-                raise fake.DataError("row 0 is a single text")
-            return super().predict(texts)
+                raise fake.DataError("input 0 is a single text")
+            return super().tokenise(texts, keep)
 
     with fake.running({"pairs": Pairs()}, tmp_path) as running:
         assert running.client.post("/predict", json={"inputs": ["good", "good"]}).json()[0]["label"] == "good"
@@ -135,6 +135,7 @@ def test_a_request_is_answered_by_the_bundle_that_accepted_it(fake, shelf, tmp_p
         old.gate.set()
         asking.join(10)
         assert got == [["bad", "good"]]
+        fake.until(lambda: old.closed)
 
 
 def labels_of_other(running: Any) -> list[str]:

@@ -91,6 +91,23 @@ def test_hugging_face_gets_its_shapes(served, path):
     assert post(served, path, inputs="film " * 50)
 
 
+def test_hugging_faces_own_client_reads_the_answer(served, monkeypatch):
+    # oracle: huggingface_hub's client, which takes the first of a list of lists
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)  # it would not even ask this machine
+    address = str(served.client.base_url).rstrip("/")
+    for path in ("/pipeline/text-classification", "/models/words/pipeline/text-classification"):
+        assert post(served, path, inputs="good") == [scores(*GOOD_FILM)]
+        assert post(served, path, inputs=["good", "good"]) == [scores(*GOOD_FILM)] * 2
+        client = hub.InferenceClient(model=address + path, token="a-token-that-nobody-asks-for")
+        said = client.text_classification("the good film")
+        assert [(element.label, element.score) for element in said] == [
+            (score["label"], score["score"]) for score in scores(*GOOD_FILM)
+        ]
+        (best,) = client.text_classification("good", top_k=1, function_to_apply="sigmoid")
+        assert best.score == pytest.approx(expit(1), abs=1e-6)
+
+
 def test_every_problem_type_gets_its_activation_decisions_and_thresholds(fake, tmp_path):
     labels = ("good", "bad")
     predictors = {
@@ -131,6 +148,7 @@ def test_info_has_the_other_servers_fields(served):
         "model_id": "words",
         "model_sha": None,
         "model_type": {"classifier": classifier},
+        "model_dtype": "float32",
         "max_input_length": 12,
         "max_client_batch_size": 256,
         "max_batch_tokens": 4096,
@@ -155,6 +173,7 @@ def test_bundles_are_listed_with_what_decides(fake, tmp_path):
         "temperature": 1.0,
         "thresholds": {"good": 0.5, "bad": 0.5},
         "max_length": 12,
+        "arithmetic": "fp32",
         "long_texts": "windows",
     }
     assert told["limits"]["texts"] == 256

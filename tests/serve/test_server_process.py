@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from potstill.runtime.bundle_predictor import BundlePredictor
+
 HEAVY = ("torch", "transformers", "datasets", "pandas", "pyarrow", "sklearn", "scipy", "matplotlib")
 PROGRAM = """
 import importlib.util, sys
@@ -114,26 +116,31 @@ def test_the_verb_refuses_what_cannot_be_served(potstill, tmp_path):
     short.write_text("short\n")
     assert "too short" in potstill("serve", tmp_path, "--port", 0, "--api-keys", short).err
     empty = potstill("serve", tmp_path, "--port", 0)
-    assert empty.code == 2, empty.err
+    assert (empty.code, "is not a bundle" in empty.err, "potstill export" in empty.err) == (2, True, True)
 
 
-@pytest.mark.slow
-def test_a_fine_tuned_run_is_served_as_it_predicts(classifiers, caches):
-    # oracle: the run's own predictor
-    from potstill.runtime.torch_predictor import TorchPredictor
+def test_a_run_is_refused_with_what_to_do(potstill, classifiers):
+    called = potstill("serve", classifiers["reviews"], "--port", 0)
+    assert called.code == 2
+    assert "is not a bundle" in called.err
+    assert "potstill export RUN --out BUNDLE" in called.err
 
+
+def test_bundles_are_served_as_they_predict(bundles, caches):
+    # oracle: the bundle's predictor in this process
     command = [sys.executable, "-c", "from potstill.cli.main import main; main()", "serve"]
-    command += [f"student={classifiers['reviews']}", f"tags={classifiers['tags']}", "--port", "0"]
+    command += [f"{task}={bundles[task]}" for task in ("reviews", "tags", "pairs")] + ["--port", "0", "--threads", "1"]
+    texts = {"reviews": ["a good film", "the story was very dull"], "tags": ["a good film"], "pairs": [("a", "b")]}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **caches}) as process:
         assert process.stderr is not None
         (address,) = json.loads(process.stderr.readline())["addresses"]
-        texts = ["a good film", "the story was very dull"]
         with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
-            for name, run in (("student", "reviews"), ("tags", "tags")):
-                told = client.post("/v1/classify", json={"inputs": texts, "bundle": name}).json()["results"]
-                expected = TorchPredictor.open(classifiers[run]).predict(texts)
+            for name, given in texts.items():
+                told = client.post("/v1/classify", json={"inputs": given, "bundle": name}).json()["results"]
+                expected = BundlePredictor.open(bundles[name]).predict(given)
                 for result, probabilities in zip(told, expected.probabilities.tolist(), strict=True):
                     assert list(result["probabilities"].values()) == pytest.approx(probabilities, abs=1e-5)
+            assert client.get("/info").json()["model_dtype"] == "float32"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0

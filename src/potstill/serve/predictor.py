@@ -36,7 +36,7 @@ class ServedPredictor(Protocol):
         ...
 
     def classify(self, rows: Tokenised) -> Predictions:
-        """Predictions for texts that ``tokenise`` made rows of. Called from one thread at a time, not always the same."""
+        """Predictions for texts that ``tokenise`` made rows of. From one thread at a time, not always the same."""
         ...
 
     def close(self) -> None:
