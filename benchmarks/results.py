@@ -21,7 +21,7 @@ from potstill.report.stage import experiment_report
 from potstill.runs import RunFolder, write_text
 from turns import MEASURED, table
 
-SPEED = "Speed of training"
+SPEED, SERVING = "Speed of training", "Serving"
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 
 EXPECTED: Mapping[str, str] = {
@@ -42,7 +42,7 @@ def main() -> None:
     named = dict(argument.split("=", 1) for argument in parser.parse_args().experiments)
     sections = known_sections(RESULTS.read_text(encoding="utf-8"))
     sections |= {name: section(name, Path(folder)) for name, folder in named.items()}
-    sections |= {SPEED: "\n\n".join([f"## {SPEED}", *measurements()])} if MEASURED.is_dir() else {}
+    sections |= {title: "\n\n".join([f"## {title}", *tables]) for title, tables in measurements().items()}
     opening = (
         "# Results\n\nMade by `benchmarks/results.py` from the run folders and from what the benchmarks measured; "
         "figures of quality come from stored predictions."
@@ -56,9 +56,13 @@ def known_sections(page: str) -> dict[str, str]:
     return {part.partition("\n")[0]: f"## {part.strip()}" for part in parts}
 
 
-def measurements() -> list[str]:
-    """What the benchmarks measured, each as a paragraph and a table."""
-    return [table(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(MEASURED.glob("*.json"))]
+def measurements() -> dict[str, list[str]]:
+    """What the benchmarks measured by the section it belongs to, each as a paragraph and a table."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(MEASURED.glob("*.json")):
+        title = SERVING if path.stem.startswith("serving") else SPEED
+        found.setdefault(title, []).append(table(json.loads(path.read_text(encoding="utf-8"))))
+    return found
 
 
 def section(name: str, folder: Path) -> str:
