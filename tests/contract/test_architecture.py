@@ -50,6 +50,7 @@ LIGHT = (
     "potstill.report.failures.page",
     "potstill.report.ablation.page",
     "potstill.report.model_card",
+    "potstill.serve.opened_bundle",
     "potstill.serve.server",
     "potstill.cli.main",
 )

@@ -11,7 +11,8 @@ import pytest
 
 from potstill.serve.settings import Limits
 
-ROUTES = ("/predict", "/models/words/predict", "/", "/models/words", "/v1/classify")
+HUGGING_FACE = ("/", "/models/words", "/pipeline/text-classification", "/models/words/pipeline/text-classification")
+ROUTES = ("/predict", "/models/words/predict", *HUGGING_FACE, "/v1/classify")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -34,7 +35,7 @@ def _goes_on(served: Any) -> Any:
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("inputs", ["", [], [""], [["", ""]]], ids=repr)
 def test_nothing_to_classify(served, path, inputs):
-    expected = (422, "validation") if inputs == [["", ""]] and path in ("/", "/models/words") else (400, "empty")
+    expected = (422, "validation") if inputs == [["", ""]] and path in HUGGING_FACE else (400, "empty")
     assert refusal(served.client.post(path, json={"inputs": inputs})) == expected
 
 
