@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -25,7 +26,7 @@ def text_of(name: str) -> str:
     return (DEPLOY / name).read_text(encoding="utf-8")
 
 
-def options() -> dict[str, object]:
+def options() -> dict[str, Any]:
     """What ``potstill serve`` can be given, with its defaults."""
     parameters = typer.main.get_command(app).commands["serve"].params  # type: ignore[attr-defined]
     return {name: parameter.default for parameter in parameters for name in parameter.opts}

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from potstill.serve.settings import Limits
 
@@ -125,6 +127,21 @@ def test_a_refusal_never_quotes_a_text(served):
     secret = "my diary"
     for path, inputs in (("/predict", [secret, {secret: 1}]), ("/", {secret: secret}), ("/v1/classify", [[secret]])):
         assert secret not in served.client.post(path, json={"inputs": inputs}).text
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(path=st.sampled_from(ROUTES), inputs=ANY, more=st.dictionaries(st.sampled_from(["truncate", "parameters"]), ANY))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_is_answered_or_refused(served, path, inputs, more):
+    body = json.dumps({"inputs": inputs, **more}).encode()
+    answer = served.client.post(path, content=body, headers=JSON)
+    assert answer.status_code == 200 or refusal(answer)[0] in (400, 413, 422)
 
 
 def test_unknown_bundles_and_addresses(served):
