@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, predictor: ServedPredictor, counts: BatchCounts, limits: Limits) -> None:
         self.predictor = predictor
-        self._thread = ThreadPoolExecutor(max_batchings=1, thread_name_prefix="inference")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self.batcher = Batcher(
             partial(classify_checked, predictor),
             self._thread,
