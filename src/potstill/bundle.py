@@ -60,13 +60,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Graph:
-    """The model: its file, the arithmetic its weights are kept in, its inputs by name, its output, and its opset."""
+    """The model: its file, the arithmetic it is in, its inputs by name, its output, and its opset.
+
+    left_in_float32: parts of a graph in int8 that are not, because the gate let it pass with them only.
+    """
 
     file: str
     arithmetic: str
     inputs: tuple[str, ...]
     output: str
     opset: int
+    left_in_float32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Bundle:
                 "inputs": list(self.graph.inputs),
                 "output": self.graph.output,
                 "opset": self.graph.opset,
+                "left_in_float32": list(self.graph.left_in_float32),
             },
             "special_tokens": dict(self.special_tokens),
             "pad_id": self.pad_id,
@@ -190,7 +195,12 @@ def _graph(content: Mapping[str, Any]) -> Graph:
     if "input_ids" not in inputs or set(inputs) - set(GRAPH_INPUTS):
         raise ValueError(f"a graph takes some of {', '.join(GRAPH_INPUTS)}, and input_ids always")
     return Graph(
-        str(content["file"]), str(content["arithmetic"]), inputs, str(content["output"]), int(content["opset"])
+        file=str(content["file"]),
+        arithmetic=str(content["arithmetic"]),
+        inputs=inputs,
+        output=str(content["output"]),
+        opset=int(content["opset"]),
+        left_in_float32=_names(content["left_in_float32"]),
     )
 
 

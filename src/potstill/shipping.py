@@ -13,19 +13,23 @@ def export(
     run: str | Path,
     out: str | Path,
     *,
-    format: str = "fp32",
+    format: str = "int8",
     force: bool = False,
     data_dir: str | Path | None = None,
     gate_rows: int | None = None,
+    calibration_texts: int | None = None,
     engine: str | None = None,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Write a fine-tuned run as a bundle and return what its ``bundle.json`` holds.
 
     The bundle's predictions of held-out rows are compared with those of the run before it gets its name: outside the
     tolerance CheckError is raised with the figures, unless ``force``. ``gate_rows`` is how many rows at most.
-    ``data_dir`` is where the run's task is found, where that is not where the run found it.
+    ``format`` is ``int8`` (fitted on ``calibration_texts`` of the training split), ``int8-dynamic``, ``fp16`` or
+    ``bf16`` (weights alone), or ``fp32``. ``data_dir`` is where the run's task is found, where that is not where the run
+    found it.
     """
-    from potstill.export.stage import GATE_ROWS, export_run
+    from potstill.export.stage import CALIBRATION_TEXTS, GATE_ROWS, export_run
 
     return export_run(
         run,
@@ -34,7 +38,9 @@ def export(
         force=force,
         data_dir=None if data_dir is None else Path(data_dir),
         gate_rows=GATE_ROWS if gate_rows is None else gate_rows,
+        calibration_texts=CALIBRATION_TEXTS if calibration_texts is None else calibration_texts,
         engine=engine,
+        tell=tell,
     )
 
 
