@@ -9,7 +9,7 @@ import threading
 
 import typer
 
-from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, ship, study, train
+from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, measure, ship, study, train
 from potstill.errors import PotstillError, StorageError, UsageError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship):
+for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship, measure):
     _family.register(app)
 
 
