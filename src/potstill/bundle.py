@@ -11,7 +11,7 @@ import math
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,21 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary that was cut down to ``kept`` of ``of`` pieces: what they cannot spell is the unknown token."""
+
+    kept: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What ``bundle.json`` says.
 
     name: of the task. special_tokens: spelling by role (cls, sep, pad, mask, unk). gate: the figures it was let out
     with, on held-out rows; forced: it was let out although they were outside the tolerance. origin: fingerprints of run
-    and data. files: SHA-256 of every file but this one. made_by: the version of potstill.
+    and data. files: SHA-256 of every file but this one. made_by: the version of potstill. vocabulary: how much of it is
+    left, None where all is.
     """
 
     name: str
@@ -95,6 +104,7 @@ class Bundle:
     origin: Mapping[str, Any]
     files: Mapping[str, str]
     made_by: str
+    vocabulary: Vocabulary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the form that ``bundle.json`` has."""
@@ -120,6 +130,7 @@ class Bundle:
                 "opset": self.graph.opset,
                 "left_in_float32": list(self.graph.left_in_float32),
             },
+            "vocabulary": None if self.vocabulary is None else asdict(self.vocabulary),
             "special_tokens": dict(self.special_tokens),
             "pad_id": self.pad_id,
             "decisions": None if self.decisions is None else self.decisions.to_dict(),
@@ -146,6 +157,7 @@ class Bundle:
             origin=dict(content["origin"]),
             files={str(name): str(digest) for name, digest in content["files"].items()},
             made_by=str(content["potstill"]),
+            vocabulary=None if content["vocabulary"] is None else Vocabulary(**content["vocabulary"]),
         )
         bundle._check()
         return bundle

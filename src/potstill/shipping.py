@@ -18,6 +18,7 @@ def export(
     data_dir: str | Path | None = None,
     gate_rows: int | None = None,
     calibration_texts: int | None = None,
+    trim_vocabulary: bool = False,
     engine: str | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def export(
     tolerance CheckError is raised with the figures, unless ``force``. ``gate_rows`` is how many rows at most.
     ``format`` is ``int8`` (fitted on ``calibration_texts`` of the training split), ``int8-dynamic``, ``fp16`` or
     ``bf16`` (weights alone), or ``fp32``. ``data_dir`` is where the run's task is found, where that is not where the
-    run found it.
+    run found it. ``trim_vocabulary`` leaves the pieces that training texts use, and all single characters.
     """
     from potstill.export.stage import CALIBRATION_TEXTS, GATE_ROWS, export_run
 
@@ -39,6 +40,7 @@ def export(
         data_dir=None if data_dir is None else Path(data_dir),
         gate_rows=GATE_ROWS if gate_rows is None else gate_rows,
         calibration_texts=CALIBRATION_TEXTS if calibration_texts is None else calibration_texts,
+        trim=trim_vocabulary,
         engine=engine,
         tell=tell,
     )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from potstill.bench.study import BenchSettings, _subject, bench
+from potstill.bench.study import BenchSettings, bench, subject_figures
 from potstill.errors import PotstillError, UsageError
 
 SHORT = BenchSettings(
@@ -32,7 +32,7 @@ def test_repeats_are_put_together(tmp_path):
         repeat([3.0, 4.0, 5.0], 300.0, 3.0, 70.0),
         repeat([3.0] * 3, 200.0, 2.0, 60.0),
     ]
-    found = _subject("mine", tmp_path, 2, repeats, price=0.36)
+    found = subject_figures("mine", tmp_path, 2, repeats, price=0.36)
     assert (found["bytes"], found["cold_start_s"], found["peak_mib"]) == (42, 2.0, 70.0)
     (latency,) = found["latency"]
     assert (latency["calls"], latency["p50_ms"], latency["medians_ms"]) == (9, 3.0, [2.0, 4.0])

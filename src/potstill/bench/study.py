@@ -69,7 +69,8 @@ def bench(
         "machine": {**machine(), **versions()},
         "settings": asdict(settings),
         "subjects": [
-            _subject(name, names[name], threads, repeats, settings.price) for (name, threads), repeats in found.items()
+            subject_figures(name, names[name], threads, repeats, settings.price)
+            for (name, threads), repeats in found.items()
         ],
     }
 
@@ -111,9 +112,10 @@ def _last_line(said: bytes) -> str:
     return lines[-1][:300] if lines else "it said nothing"
 
 
-def _subject(
+def subject_figures(
     name: str, folder: Path, threads: int, repeats: Sequence[Mapping[str, Any]], price: float | None
 ) -> dict[str, Any]:
+    """What the repeats of one subject measured, put together: medians, quantiles over all calls, the largest memory."""
     return {
         "name": name,
         "kind": repeats[0]["kind"],

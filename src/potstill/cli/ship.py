@@ -40,6 +40,9 @@ def export(
     calibration_texts: Annotated[
         int | None, typer.Option(min=1, help="Training texts that int8 is fitted on, evenly spaced; 256.")
     ] = None,
+    trim_vocabulary: Annotated[
+        bool, typer.Option("--trim-vocabulary", help="Leave only the pieces that training texts use, and characters.")
+    ] = False,
     data_dir: DataDir = None,
     engine: Engine = None,
     json: Json = False,
@@ -55,6 +58,7 @@ def export(
         data_dir=data_dir,
         gate_rows=gate_rows,
         calibration_texts=calibration_texts,
+        trim_vocabulary=trim_vocabulary,
         engine=engine,
         tell=tell,
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -84,6 +85,17 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
     _without_traces(program)
     program.save(file, external_data=False)
     return Graph(file.name, "fp32", names, OUTPUT, OPSET)
+
+
+def keep_embeddings(model: PreTrainedModel, kept: np.ndarray) -> int:
+    """Cut the embeddings of tokens down to the ids ``kept``, ascending, in place; how many there were."""
+    embeddings = model.get_input_embeddings()
+    before = len(embeddings.weight)
+    embeddings.weight = nn.Parameter(embeddings.weight.detach()[torch.from_numpy(kept)])
+    embeddings.num_embeddings = model.config.vocab_size = len(kept)
+    if embeddings.padding_idx is not None:
+        embeddings.padding_idx = int(np.searchsorted(kept, embeddings.padding_idx))
+    return before
 
 
 def _traced(model: PreTrainedModel, names: tuple[str, ...]) -> Any:

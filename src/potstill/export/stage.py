@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from potstill.bundle import MODEL, TOKENIZER, Bundle, Graph, Reading, made_by, write_bundle
+from potstill.bundle import MODEL, TOKENIZER, Bundle, Graph, Reading, Vocabulary, made_by, write_bundle
 from potstill.data.tasks import Split, TaskData
 from potstill.data.tokens import TextTokenizer
 from potstill.data.windows import UNCUT, Windows, cut_windows, single_texts
@@ -23,12 +24,13 @@ from potstill.evaluate.held_out import SELECTION
 from potstill.evaluate.stage import open_runs
 from potstill.export.calibration import Batch, calibration_batches
 from potstill.export.gate import TOLERANCES, Gate, evenly_spaced, hold_against
-from potstill.export.graph import require_exporter, write_graph
+from potstill.export.graph import keep_embeddings, require_exporter, write_graph
+from potstill.export.vocabulary import trim_vocabulary, used_ids
 from potstill.models.linear import is_linear
 from potstill.models.long_texts import windows_of
 from potstill.models.teacher import open_classifier
 from potstill.records import Predictions
-from potstill.runs import RunFolder, fingerprint, require_unused, storage_errors
+from potstill.runs import RunFolder, fingerprint, require_unused, storage_errors, write_text
 from potstill.runtime.bundle_predictor import BundlePredictor
 from potstill.runtime.engine import choose_engine
 
@@ -51,6 +53,7 @@ def export_run(
     data_dir: Path | None = None,
     gate_rows: int = GATE_ROWS,
     calibration_texts: int = CALIBRATION_TEXTS,
+    trim: bool = False,
     engine: str | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def export_run(
     Before it is there under that name its predictions are held against those that the run stored of its selection
     split. In int8, parts that suffer most are left in float32 one after another until it is within the tolerance. If it
     never is, CheckError is raised and nothing is left; with ``force`` the first attempt is written and marked.
-    ``calibration_texts`` is how many training texts int8 is fitted on.
+    ``calibration_texts`` is how many training texts int8 is fitted on; with ``trim`` the vocabulary is cut down to the
+    pieces that training texts use.
 
     Raises RunFolderError for a run that is no classifier's or an ``out`` that holds something, DataError where the rows
     are not those of the run, BundleError or ModelError where the graph cannot be made or opened.
@@ -80,7 +84,10 @@ def export_run(
     split = _selection(stored, data)
     rows = evenly_spaced(len(stored), gate_rows)
     with _beside(out) as partial:
-        for bundle in _attempts(_Source.open(folder, data), partial, arithmetic, calibration_texts):
+        source = _Source.open(folder, data)
+        if trim:
+            source = source.trimmed()
+        for bundle in _attempts(source, partial, arithmetic, calibration_texts):
             write_bundle(partial, bundle)
             gate = _gate(partial, folder, stored, split, arithmetic, rows, engine)
             if force or not gate.complaints:
@@ -122,12 +129,32 @@ class _Source:
     data: TaskData
     model: PreTrainedModel
     tokenizer: TextTokenizer
+    tokenizer_json: str
     windows: Windows | None
+    vocabulary: Vocabulary | None = None
 
     @classmethod
     def open(cls, folder: RunFolder, data: TaskData) -> _Source:
         model = open_classifier(folder.path)
-        return cls(folder, data, model, TextTokenizer.open(folder.path), windows_of(model))
+        content = (folder.path / TOKENIZER).read_text(encoding="utf-8")
+        return cls(folder, data, model, TextTokenizer.open(folder.path), content, windows_of(model))
+
+    def trimmed(self) -> _Source:
+        """The same with the pieces that training texts use; the model is the same one, its embeddings cut down."""
+        texts = self.tokenizer.encode_chunks(self.data.split("train").texts, self._read_whole)
+        trimmed = trim_vocabulary(self.tokenizer_json, used_ids(texts, self.tokenizer.vocab_size))
+        n_before = keep_embeddings(self.model, trimmed.kept)
+        tokenizer = TextTokenizer.from_backend(
+            Tokenizer.from_str(trimmed.content),
+            max_length=self.tokenizer.max_length,
+            special_tokens=_special_tokens(self.tokenizer),
+        )
+        vocabulary = Vocabulary(len(trimmed.kept), n_before)
+        return replace(self, tokenizer=tokenizer, tokenizer_json=trimmed.content, vocabulary=vocabulary)
+
+    @property
+    def _read_whole(self) -> int:
+        return self.max_length if self.windows is None else UNCUT
 
     @property
     def max_length(self) -> int:
@@ -154,6 +181,7 @@ class _Source:
             label_names=tuple(config.id2label[number] for number in range(config.num_labels)),
             reading=Reading(task.text_columns or ("text",), task.join, task.cleaning, self.max_length, self.windows),
             graph=graph,
+            vocabulary=self.vocabulary,
             special_tokens=_special_tokens(self.tokenizer),
             pad_id=self.tokenizer.pad_id,
             decisions=read_decisions(self.folder.path),
@@ -169,7 +197,7 @@ def _attempts(source: _Source, partial: Path, arithmetic: str, calibration_texts
     """Graph and tokenizer in ``partial``, described; in int8 one attempt after another."""
     from potstill.export.quantise import written_graphs  # its libraries were asked for only now, by require_exporter
 
-    shutil.copyfile(source.folder.path / TOKENIZER, partial / TOKENIZER)
+    write_text(partial / TOKENIZER, source.tokenizer_json)
     whole = write_graph(source.model, partial / MODEL)
 
     def calibration() -> list[Batch]:
@@ -210,7 +238,10 @@ def _gate(
     engine: str | None,
 ) -> Gate:
     """The bundle, opened as whoever uses it will, on the rows that are compared."""
+    tolerance = TOLERANCES[arithmetic]
     with BundlePredictor.open(partial, engine=engine) as predictor:
+        if predictor.bundle.vocabulary is not None:  # texts in other pieces have other logits, by intent
+            tolerance = replace(tolerance, logit_difference=None)
         said = predictor.predict(split.select(rows).texts)
     expected = take(stored, rows)
     assert expected.targets is not None
@@ -218,7 +249,7 @@ def _gate(
         expected,
         said.with_targets(expected.targets, expected.ids),
         metric=folder.manifest["metric"],
-        tolerance=TOLERANCES[arithmetic],
+        tolerance=tolerance,
         split=SELECTION,
         n_rows_stored=len(stored),
     )
