@@ -264,7 +264,7 @@ def bundles(potstill: Any, classifiers: dict[str, Path], tmp_path_factory: pytes
     """The student's run on the task of each kind as a bundle. Only to be read."""
     root = tmp_path_factory.mktemp("bundles")
     for task in ("reviews", "pairs", "tags", "scores"):
-        made = potstill("export", classifiers[task], "--out", root / task)
+        made = potstill("export", classifiers[task], "--out", root / task, "--format", "fp32")
         assert made.code == 0, made.err
     return {path.name: path for path in root.iterdir()}
 

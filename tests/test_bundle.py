@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from potstill.bundle import Bundle, Graph, Reading, is_bundle, read_bundle, write_bundle
+from potstill.bundle import Bundle, Graph, Reading, Vocabulary, is_bundle, read_bundle, write_bundle
 from potstill.data.windows import Windows
 from potstill.decisions import Decisions, ThresholdRule
 from potstill.errors import BundleError
@@ -33,6 +33,7 @@ def a_bundle(**changed):
         "origin": {"run": "cd" * 32},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()},
         "made_by": "0.0.0",
+        "vocabulary": Vocabulary(40, 60),
     }
     return Bundle(**{**values, **changed})
 

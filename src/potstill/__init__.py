@@ -1,8 +1,8 @@
 """potstill turns a large BERT-class text encoder into a small, fast one, proves what it kept, and ships it.
 
 The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``baseline``,
-``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report``, ``run``, ``export`` and
-``predict``. They are loaded when first asked for.
+``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report``, ``run``, ``export``,
+``predict`` and ``bench``. They are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
         report,
         run,
     )
-    from potstill.shipping import export, predict
+    from potstill.shipping import bench, export, predict
 
-_SHIPPING = ("export", "predict")
+_SHIPPING = ("bench", "export", "predict")
 """Verbs that are loaded without the others: where bundles are only used, no library of training is installed."""
 
 __all__ = [
     "ablate",
     "attend",
     "baseline",
+    "bench",
     "calibrate",
     "compare",
     "distil",

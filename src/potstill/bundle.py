@@ -11,7 +11,7 @@ import math
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,25 @@ class Reading:
 
 @dataclass(frozen=True)
 class Graph:
-    """The model: its file, the arithmetic its weights are kept in, its inputs by name, its output, and its opset."""
+    """The model: its file, the arithmetic it is in, its inputs by name, its output, and its opset.
+
+    left_in_float32: parts of a graph in int8 that are not, because the gate let it pass with them only.
+    """
 
     file: str
     arithmetic: str
     inputs: tuple[str, ...]
     output: str
     opset: int
+    left_in_float32: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary that was cut down to ``kept`` of ``of`` pieces: what they cannot spell is the unknown token."""
+
+    kept: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,8 @@ class Bundle:
 
     name: of the task. special_tokens: spelling by role (cls, sep, pad, mask, unk). gate: the figures it was let out
     with, on held-out rows; forced: it was let out although they were outside the tolerance. origin: fingerprints of run
-    and data. files: SHA-256 of every file but this one. made_by: the version of potstill.
+    and data. files: SHA-256 of every file but this one. made_by: the version of potstill. vocabulary: how much of it is
+    left, None where all is.
     """
 
     name: str
@@ -91,6 +104,7 @@ class Bundle:
     origin: Mapping[str, Any]
     files: Mapping[str, str]
     made_by: str
+    vocabulary: Vocabulary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, in the form that ``bundle.json`` has."""
@@ -114,7 +128,9 @@ class Bundle:
                 "inputs": list(self.graph.inputs),
                 "output": self.graph.output,
                 "opset": self.graph.opset,
+                "left_in_float32": list(self.graph.left_in_float32),
             },
+            "vocabulary": None if self.vocabulary is None else asdict(self.vocabulary),
             "special_tokens": dict(self.special_tokens),
             "pad_id": self.pad_id,
             "decisions": None if self.decisions is None else self.decisions.to_dict(),
@@ -141,6 +157,7 @@ class Bundle:
             origin=dict(content["origin"]),
             files={str(name): str(digest) for name, digest in content["files"].items()},
             made_by=str(content["potstill"]),
+            vocabulary=None if content["vocabulary"] is None else Vocabulary(**content["vocabulary"]),
         )
         bundle._check()
         return bundle
@@ -190,7 +207,12 @@ def _graph(content: Mapping[str, Any]) -> Graph:
     if "input_ids" not in inputs or set(inputs) - set(GRAPH_INPUTS):
         raise ValueError(f"a graph takes some of {', '.join(GRAPH_INPUTS)}, and input_ids always")
     return Graph(
-        str(content["file"]), str(content["arithmetic"]), inputs, str(content["output"]), int(content["opset"])
+        file=str(content["file"]),
+        arithmetic=str(content["arithmetic"]),
+        inputs=inputs,
+        output=str(content["output"]),
+        opset=int(content["opset"]),
+        left_in_float32=_names(content["left_in_float32"]),
     )
 
 

@@ -13,19 +13,24 @@ def export(
     run: str | Path,
     out: str | Path,
     *,
-    format: str = "fp32",
+    format: str = "int8",
     force: bool = False,
     data_dir: str | Path | None = None,
     gate_rows: int | None = None,
+    calibration_texts: int | None = None,
+    trim_vocabulary: bool = False,
     engine: str | None = None,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Write a fine-tuned run as a bundle and return what its ``bundle.json`` holds.
 
     The bundle's predictions of held-out rows are compared with those of the run before it gets its name: outside the
     tolerance CheckError is raised with the figures, unless ``force``. ``gate_rows`` is how many rows at most.
-    ``data_dir`` is where the run's task is found, where that is not where the run found it.
+    ``format`` is ``int8`` (fitted on ``calibration_texts`` of the training split), ``int8-dynamic``, ``fp16`` or
+    ``bf16`` (weights alone), or ``fp32``. ``data_dir`` is where the run's task is found, where that is not where the
+    run found it. ``trim_vocabulary`` leaves the pieces that training texts use, and all single characters.
     """
-    from potstill.export.stage import GATE_ROWS, export_run
+    from potstill.export.stage import CALIBRATION_TEXTS, GATE_ROWS, export_run
 
     return export_run(
         run,
@@ -34,7 +39,10 @@ def export(
         force=force,
         data_dir=None if data_dir is None else Path(data_dir),
         gate_rows=GATE_ROWS if gate_rows is None else gate_rows,
+        calibration_texts=CALIBRATION_TEXTS if calibration_texts is None else calibration_texts,
+        trim=trim_vocabulary,
         engine=engine,
+        tell=tell,
     )
 
 
@@ -136,3 +144,58 @@ def _side_file(file: Path | None) -> Iterator[IO[bytes] | None]:
         raise UsageError(f"{file} is there already", do="choose another --bad, or move that file away") from there
     with opened as stream:
         yield stream
+
+
+def bench(
+    subjects: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    lengths: Sequence[int] = (),
+    texts_a_call: Sequence[int] = (),
+    threads: Sequence[int] = (),
+    repeats: int = 3,
+    seconds: float = 1.0,
+    price: float | None = None,
+    engine: str | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """How fast and how large bundles and runs are, side by side; with ``out``, kept there as JSON and figures.
+
+    Latency of single texts over ``lengths`` in tokens, texts per second over ``texts_a_call`` for sentences, paragraphs
+    and pages, peak memory, cold start and bytes on disk, for each number of ``threads``; with a ``price`` of a core for
+    an hour, the cost of a million texts. Raises UsageError for what cannot be measured.
+    """
+    from potstill.bench.study import BenchSettings, bench
+
+    given = {"lengths": tuple(lengths), "texts_a_call": tuple(texts_a_call), "threads": tuple(threads)}
+    settings = BenchSettings(
+        repeats=repeats,
+        seconds=seconds,
+        price=price,
+        engine=engine,
+        **{name: values for name, values in given.items() if values},
+    )
+    named = [subjects] if isinstance(subjects, str | Path) else subjects
+    measured = bench([Path(subject) for subject in named], settings, tell)
+    if out is not None:
+        _keep(measured, Path(out), tell)
+    return measured
+
+
+def _keep(measured: dict[str, Any], out: Path, tell: Callable[[str], None]) -> None:
+    from importlib.util import find_spec
+
+    from potstill.runs import storage_errors, write_json
+
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "bench.json", measured)
+    if find_spec("matplotlib") is None:
+        tell("figures need matplotlib: pip install 'potstill[train]'")
+        return
+    from potstill.report.bench_figures import draw_latency, draw_throughput
+    from potstill.report.figures import save_svg
+
+    save_svg(draw_latency(measured), out / "latency.svg")
+    for lengths in measured["settings"]["distributions"]:
+        save_svg(draw_throughput(measured, lengths), out / f"throughput-{lengths}.svg")

@@ -24,7 +24,7 @@ def command(*arguments, **named):
 
 
 def test_export_prints_what_the_gate_found(potstill, classifiers, tmp_path):
-    called = potstill("export", classifiers["reviews"], "--out", tmp_path / "bundle")
+    called = potstill("export", classifiers["reviews"], "--out", tmp_path / "bundle", "--format", "fp32")
     assert called.code == 0, called.err
     for words in ("largest logit difference", "share of labels flipped", "agreement on good"):
         assert words in called.out
@@ -37,7 +37,7 @@ def test_a_bundle_outside_the_tolerance_ends_with_exit_code_3(potstill, classifi
     run = shutil.copytree(classifiers["reviews"], tmp_path / "run")
     stored = RunFolder.open(run).raw_predictions("selection")
     write_predictions(run / "predictions" / "selection.parquet", replace(stored, logits=-stored.logits))
-    refused = potstill("export", run, "--out", tmp_path / "bundle")
+    refused = potstill("export", run, "--out", tmp_path / "bundle", "--format", "fp32")
     assert refused.code == 3
     assert "largest logit difference" in refused.err
     assert not (tmp_path / "bundle").exists()

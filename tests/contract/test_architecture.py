@@ -37,6 +37,8 @@ LIGHT = (
     "potstill.runtime.files",
     "potstill.shipping",
     "potstill.export.gate",
+    "potstill.export.vocabulary",
+    "potstill.bench.study",
     "potstill.models.aliases",
     "potstill.analyse.data.study",
     "potstill.exploration",

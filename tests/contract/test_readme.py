@@ -64,7 +64,7 @@ def stopped_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid_stage, "run_grid", begin)
     monkeypatch.setattr(exploration, "explore", begin)
     monkeypatch.setattr(server, "run_server", begin)
-    for name in ("export", "predict", "predict_to_output"):
+    for name in ("export", "predict", "predict_to_output", "bench"):
         monkeypatch.setattr(shipping, name, begin)
 
 

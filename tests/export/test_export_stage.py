@@ -77,14 +77,14 @@ def test_a_bundle_that_says_something_else_is_refused_and_nothing_is_left(run_co
     rewrite(run, logits=-stored.logits)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(CheckError, match=r"share of labels flipped 1 .*--force"):
-        export_run(run, tmp_path / "bundle")
+        export_run(run, tmp_path / "bundle", arithmetic="fp32")
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_force_writes_it_and_says_so(run_copy, tmp_path):
     run = run_copy()
     rewrite(run, logits=RunFolder.open(run).raw_predictions("selection").logits + np.float32(0.01))
-    export_run(run, tmp_path / "bundle", force=True)
+    export_run(run, tmp_path / "bundle", arithmetic="fp32", force=True)
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.forced
     assert bundle.gate["complaints"] == ["largest logit difference 0.01 (at most 0.001)"]
@@ -92,7 +92,7 @@ def test_force_writes_it_and_says_so(run_copy, tmp_path):
 
 def test_force_marks_nothing_that_passes_and_both_numbers_of_rows_are_told(classifiers, tmp_path):
     (tmp_path / "bundle").mkdir()  # an empty folder is taken
-    export_run(classifiers["reviews"], tmp_path / "bundle", force=True, gate_rows=5)
+    export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic="fp32", force=True, gate_rows=5)
     bundle = read_bundle(tmp_path / "bundle")
     assert not bundle.forced
     assert bundle.gate["rows"] == 5 < bundle.gate["rows_stored"]
@@ -111,7 +111,7 @@ def test_predictions_of_other_rows_are_refused(run_copy, tmp_path):
     stored = RunFolder.open(run).raw_predictions("selection")
     rewrite(run, ids=stored.ids[::-1])
     with pytest.raises(DataError, match="are of other rows"):
-        export_run(run, tmp_path / "bundle")
+        export_run(run, tmp_path / "bundle", arithmetic="fp32")
 
 
 def test_an_encoder_is_no_classifier(encoders, tmp_path):
@@ -126,16 +126,16 @@ def test_a_linear_model_has_no_graph(potstill, task_flags, tmp_path):
         export_run(tmp_path / "run", tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("arithmetic", ["int8", "fp64"])
+@pytest.mark.parametrize("arithmetic", ["int4", "fp64"])
 def test_only_arithmetic_that_works_is_offered(classifiers, tmp_path, arithmetic):
-    with pytest.raises(UsageError, match="allowed: fp32"):
+    with pytest.raises(UsageError, match="allowed: int8, int8-dynamic, fp16, bf16, fp32"):
         export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic=arithmetic)
 
 
 def test_decisions_travel_and_are_obeyed(run_copy, potstill, tmp_path):
     run = run_copy("tags")
     assert potstill("calibrate", run, "--thresholds", "f1").code == 0
-    export_run(run, tmp_path / "bundle")
+    export_run(run, tmp_path / "bundle", arithmetic="fp32")
     folder = RunFolder.open(run)
     expected = folder.predictions("selection")
     assert expected.thresholds is not None
@@ -156,7 +156,7 @@ def test_windows_travel_and_are_obeyed(potstill, small, encoders, task_flags, tm
     run = tmp_path / "run"
     made = potstill("finetune", "--model", encoders["student"], *task_flags["reviews"], "--out", run, *flags)
     assert made.code == 0, made.err
-    bundle = export_run(run, tmp_path / "bundle")
+    bundle = export_run(run, tmp_path / "bundle", arithmetic="fp32")
     assert bundle["text"]["windows"] == {"overlap": 3, "pooling": "mean"}
     assert bundle["gate"]["logit_difference"]["largest"] < 1e-4
 
@@ -167,4 +167,4 @@ def test_a_head_of_ours_becomes_a_bundle(potstill, small, encoders, task_flags, 
     run = tmp_path / "run"
     made = potstill("finetune", "--model", encoders["student"], *task_flags["pairs"], "--out", run, *flags)
     assert made.code == 0, made.err
-    assert export_run(run, tmp_path / "bundle")["gate"]["passed"]
+    assert export_run(run, tmp_path / "bundle", arithmetic="fp32")["gate"]["passed"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from potstill.errors import CheckError
-from potstill.export.gate import TOLERANCES, Tolerance, hold_against, rows_to_compare
+from potstill.export.gate import TOLERANCES, Tolerance, evenly_spaced, hold_against
 
 STRICT = Tolerance(logit_difference=1e-3, metric_drop=0.1, label_flips=0.25)
 
@@ -82,7 +82,7 @@ def test_arithmetic_that_differs_by_intent_is_not_held_to_the_logits(make_rows):
 
 
 def test_all_rows_are_compared_or_some_evenly_spaced():
-    assert rows_to_compare(5, 10).tolist() == [0, 1, 2, 3, 4]
-    chosen = rows_to_compare(1000, 11)
+    assert evenly_spaced(5, 10).tolist() == [0, 1, 2, 3, 4]
+    chosen = evenly_spaced(1000, 11)
     assert chosen.tolist() == [0, 100, 200, 300, 400, 500, 599, 699, 799, 899, 999]
-    assert np.unique(rows_to_compare(7, 6)).size == 6
+    assert np.unique(evenly_spaced(7, 6)).size == 6

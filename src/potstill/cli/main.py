@@ -9,7 +9,19 @@ import threading
 
 import typer
 
-from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, serve, ship, study, train
+from potstill.cli import (
+    ablation,
+    attention,
+    baselines,
+    evidence,
+    experiment,
+    failures,
+    measure,
+    serve,
+    ship,
+    study,
+    train,
+)
 from potstill.errors import PotstillError, StorageError, UsageError
 
 app = typer.Typer(
@@ -29,7 +41,7 @@ def _root(
     """The options that all verbs share."""
 
 
-for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship, serve):
+for _family in (experiment, study, train, baselines, evidence, failures, attention, ablation, ship, measure, serve):
     _family.register(app)
 
 

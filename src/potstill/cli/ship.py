@@ -27,11 +27,22 @@ def register(app: typer.Typer) -> None:
 def export(
     run: Annotated[Path, typer.Argument(help="A fine-tuned run.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; new or empty.")],
-    format_: Annotated[str, typer.Option("--format", help="Arithmetic of the weights: fp32.")] = "fp32",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", help="int8 (fitted on training texts), int8-dynamic, fp16 or bf16 (weights alone), fp32."
+        ),
+    ] = "int8",
     force: Annotated[bool, typer.Option("--force", help="Write it also outside the tolerance, marked so.")] = False,
     gate_rows: Annotated[
         int | None, typer.Option(min=1, help="Held-out rows that are compared at most, evenly spaced; 5,000.")
     ] = None,
+    calibration_texts: Annotated[
+        int | None, typer.Option(min=1, help="Training texts that int8 is fitted on, evenly spaced; 256.")
+    ] = None,
+    trim_vocabulary: Annotated[
+        bool, typer.Option("--trim-vocabulary", help="Leave only the pieces that training texts use, and characters.")
+    ] = False,
     data_dir: DataDir = None,
     engine: Engine = None,
     json: Json = False,
@@ -40,13 +51,24 @@ def export(
     from potstill import shipping
 
     bundle = shipping.export(
-        run, out, format=format_, force=force, data_dir=data_dir, gate_rows=gate_rows, engine=engine
+        run,
+        out,
+        format=format_,
+        force=force,
+        data_dir=data_dir,
+        gate_rows=gate_rows,
+        calibration_texts=calibration_texts,
+        trim_vocabulary=trim_vocabulary,
+        engine=engine,
+        tell=tell,
     )
     if json:
         print_json(bundle)
         return
     gate = bundle["gate"]
     print_rows(f"{out}, held against {run} on {gate['rows']:,} rows of {gate['split']}", _gate_rows(gate))
+    if left := bundle["graph"]["left_in_float32"]:
+        tell(f"left in float32, so that it is within the tolerance: {', '.join(left)}")
     if bundle["forced"]:
         tell(f"outside the tolerance and written all the same: {', '.join(gate['complaints'])}")
     typer.echo(out)

@@ -27,8 +27,14 @@ class Tolerance:
     label_flips: float = 0.01
 
 
-TOLERANCES: Mapping[str, Tolerance] = {"fp32": Tolerance(logit_difference=1e-3)}
-"""By the arithmetic of the weights. In float32 only the order of sums differs, 1e-5 as a rule."""
+TOLERANCES: Mapping[str, Tolerance] = {
+    "int8": Tolerance(logit_difference=None),
+    "int8-dynamic": Tolerance(logit_difference=None),
+    "fp16": Tolerance(logit_difference=None),
+    "bf16": Tolerance(logit_difference=None),
+    "fp32": Tolerance(logit_difference=1e-3),
+}
+"""By arithmetic. In float32 only the order of sums differs, 1e-5 as a rule; in any other, logits differ by intent."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Gate:
             raise CheckError(
                 f"the bundle does not say what its run says, on {self.n_rows:,} rows of {self.split}",
                 found=", ".join(self.complaints),
-                do="nothing was written; --force writes it, marked so",
+                do="nothing was written; choose another --format, or --force, which writes it and marks it so",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,8 +127,8 @@ def hold_against(
     )
 
 
-def rows_to_compare(n_rows: int, most: int) -> np.ndarray:
-    """Which of ``n_rows`` rows are compared: all, or ``most`` of them, evenly spaced."""
+def evenly_spaced(n_rows: int, most: int) -> np.ndarray:
+    """Numbers of all ``n_rows`` rows, or of ``most`` of them, evenly spaced: ``(at most most,)`` int64."""
     if n_rows <= most:
         return np.arange(n_rows)
     return np.linspace(0, n_rows - 1, most).round().astype(np.int64)

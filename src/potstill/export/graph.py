@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from potstill.bundle import GRAPH_INPUTS, Graph
 from potstill.errors import ModelError, UsageError
+from potstill.export.first_token import only_first_token, reads_first_token
 from potstill.models.checkpoints import quietly
 from potstill.models.teacher import accepted_inputs, longest_input
 
@@ -38,16 +40,23 @@ def require_exporter() -> None:
 
 
 class _Logits(nn.Module):
-    """The model as a function of named tensors to its logits in float32."""
+    """The model as a function of named tensors to its logits in float32.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    Where only the first token is read, no more of the mask is needed than which tokens are attended to, so it is given
+    in the form that is added to the scores. transformers makes a square of it for each text, by a dozen nodes.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, added_mask: bool) -> None:
         super().__init__()
         self.model = model
+        self.added_mask = added_mask
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """``(n, k)`` float32 of a padded batch ``(n, length)``."""
+        if self.added_mask and attention_mask is not None:
+            attention_mask = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
         logits: Tensor = self.model(**given).logits
@@ -59,15 +68,16 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
 
     Neither padding nor the company of other texts changes a logit by more than rounding. The model is put into
     evaluation mode, float32 and plain attention, and stays so: plain attention adds the mask before the softmax, the
-    form that engines fuse; torch's own attention takes a mask of booleans, which becomes several more nodes. Raises
-    ModelError for a model that cannot be traced or is too large for one file.
+    form that engines fuse; torch's own attention takes a mask of booleans, which becomes several more nodes. What no
+    head reads of the last layer is not in the graph. Raises ModelError for a model that cannot be traced or is too
+    large for one file.
     """
     _require_room(model)
     model = model.eval().float().cpu()
     model.set_attn_implementation("eager")
     names = tuple(name for name in GRAPH_INPUTS if name in accepted_inputs(model))
     try:
-        with _silently(), torch.inference_mode(False), torch.no_grad():
+        with _silently(), torch.inference_mode(False), torch.no_grad(), only_first_token(model):
             program = _traced(model, names)
     except torch.onnx.OnnxExporterError as error:
         raise ModelError(f"the model cannot be written as an ONNX graph: {_cause(error)}") from error
@@ -77,10 +87,21 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
     return Graph(file.name, "fp32", names, OUTPUT, OPSET)
 
 
+def keep_embeddings(model: PreTrainedModel, kept: np.ndarray) -> int:
+    """Cut the embeddings of tokens down to the ids ``kept``, ascending, in place; how many there were."""
+    embeddings = model.get_input_embeddings()
+    before = len(embeddings.weight)
+    embeddings.weight = nn.Parameter(embeddings.weight.detach()[torch.from_numpy(kept)])
+    embeddings.num_embeddings = model.config.vocab_size = len(kept)
+    if embeddings.padding_idx is not None:
+        embeddings.padding_idx = int(np.searchsorted(kept, embeddings.padding_idx))
+    return before
+
+
 def _traced(model: PreTrainedModel, names: tuple[str, ...]) -> Any:
     rows, length = torch.export.Dim("rows", min=1), torch.export.Dim("length", min=2, max=longest_input(model))
     return torch.onnx.export(
-        _Logits(model),
+        _Logits(model, added_mask=reads_first_token(model)),
         kwargs=_example(model, names),
         dynamic_shapes={name: {0: rows, 1: length} for name in names},
         input_names=list(names),

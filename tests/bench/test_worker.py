@@ -1,0 +1,50 @@
+"""Measuring one predictor. Oracle: a clock that is moved by the predictor."""
+
+from __future__ import annotations
+
+import pytest
+
+from potstill.bench.worker import single_ms, texts_per_s
+
+
+class Clock:
+    """Moves only when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class SlowPredictor:
+    """Takes a stated time for a call and for each text, on a clock."""
+
+    def __init__(self, clock, first_call_s=0.0, call_s=0.25, text_s=0.0625):
+        self.clock, self.first_call_s, self.call_s, self.text_s = clock, first_call_s, call_s, text_s
+        self.seen: list[int] = []
+
+    def predict(self, texts):
+        self.clock.now += (self.call_s if self.seen else self.first_call_s + self.call_s) + self.text_s * len(texts)
+        self.seen.append(len(texts))
+
+
+def test_single_texts_are_timed_one_by_one_after_a_warm_up():
+    clock = Clock()
+    predictor = SlowPredictor(clock, first_call_s=100)
+    found = single_ms(predictor, "a text", 5.0, clock)
+    assert found == pytest.approx([312.5] * 16)  # of 0.3125 s, sixteen are the first that reach five seconds
+    assert predictor.seen == [1] * 18
+
+
+def test_ten_calls_are_made_at_least():
+    clock = Clock()
+    assert len(single_ms(SlowPredictor(clock), "a text", 0.0, clock)) == 10
+
+
+def test_throughput_counts_every_text_of_every_call():
+    clock = Clock()
+    predictor = SlowPredictor(clock, first_call_s=100)
+    rate = texts_per_s(predictor, ["a"] * 10, 4, 0.0, clock)
+    assert predictor.seen == [4, 4, 2] * 2
+    assert rate == pytest.approx(10 / (3 * 0.25 + 10 * 0.0625))
