@@ -151,7 +151,7 @@ class TextTokenizer:
             ids, lengths, types = _flatten(encodings, limit, head, self.uses_token_types)
             yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
 
-    @property
+    @cached_property
     def special_sides(self) -> tuple[int, int]:
         """How many special tokens stand before and after a single text."""
         prefix = self.backend.encode("a").special_tokens_mask.index(0)
