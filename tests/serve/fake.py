@@ -185,12 +185,14 @@ def running(
     limits: Limits | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A server of ``predictors`` by name, each in an empty folder of its name below ``folder``."""
+    """A server of ``predictors`` by name, each in an empty folder of its name below ``folder``; warming up is forgotten."""
     named = [NamedFolder(name, folder / name) for name in predictors]
     for bundle in named:
         bundle.folder.mkdir(parents=True, exist_ok=True)
     opened = open_predictor or (lambda place: predictors[place.name])
     service = Service(Bundles(named, opened), Settings(limits=limits or Limits(), drain_s=10, **settings))
+    for predictor in filter(None, predictors.values()):
+        predictor.calls.clear()
     with bind("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         server, loops = Server(service), []

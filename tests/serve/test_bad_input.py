@@ -60,7 +60,7 @@ def test_ten_megabytes_in_pieces_without_a_stated_length(served, predictor):
         pass  # the server closed before everything was sent
     else:
         assert refusal(answer) == (413, "validation")
-    assert max(len(text) for call in predictor.calls for text in call) < 100
+    assert predictor.calls == []
 
 
 def test_a_text_of_too_many_characters(served):
@@ -162,7 +162,7 @@ def test_ten_thousand_texts_in_one_request(served, predictor, path, one):
     answer = served.client.post(path, json={"inputs": [one] * 10_000})
     assert refusal(answer) == (413, "validation")
     assert "at most 256" in answer.json()["error"]
-    assert max(len(call) for call in predictor.calls) < 10
+    assert predictor.calls == []
 
 
 def test_inference_that_fails_is_told_without_its_words(served):
