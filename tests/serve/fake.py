@@ -185,7 +185,7 @@ def running(
     limits: Limits | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
-    """A server of ``predictors`` by name, each in an empty folder of its name below ``folder``; warming up is forgotten."""
+    """A server of ``predictors`` by name, each in a folder of its name below ``folder``; warming up is forgotten."""
     named = [NamedFolder(name, folder / name) for name in predictors]
     for bundle in named:
         bundle.folder.mkdir(parents=True, exist_ok=True)
