@@ -317,7 +317,8 @@ def chromium() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = str(found["chromium"])
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "host-resolver-rules=MAP * ~NOTFOUND"):
+    no_network = "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # a server of a test is on this machine
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", no_network):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(str(found["chromedriver"])))
