@@ -32,7 +32,7 @@ def test_the_tree_is_drawn_as_it_is():
         name: (kind.exit_code, None if kind is PotstillError else kind.__base__.__name__) for name, kind in TREE.items()
     }
     assert drawn() == actual
-    assert len(actual) == 12
+    assert len(actual) == 13
 
 
 def test_what_a_user_can_mend_exits_with_2():

@@ -27,7 +27,7 @@ async function start() {
     return;
   }
   byId("key-form").hidden = true;
-  say(byId("served"), told.bundles.map(described).join(" · "));
+  say(byId("served"), told.bundles.map(described).join("\n"));
   startTrying(told.bundles);
   startFiles(told.bundles, told.limits);
   document.querySelector("main").hidden = false;
