@@ -167,7 +167,7 @@ def bench(
     """
     from potstill.bench.study import BenchSettings, bench
 
-    given = {"lengths": tuple(lengths), "texts_a_call": tuple(texts_a_call), "threads": tuple(threads)}
+    given: dict[str, Any] = {"lengths": tuple(lengths), "texts_a_call": tuple(texts_a_call), "threads": tuple(threads)}
     settings = BenchSettings(
         repeats=repeats,
         seconds=seconds,

@@ -14,8 +14,9 @@ from tokenizers.processors import BertProcessing, TemplateProcessing
 from potstill.bundle import read_bundle
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
-from potstill.export.stage import export_run
+from potstill.export import stage
 from potstill.export.vocabulary import trim_vocabulary, used_ids
+from potstill.runtime.bundle_predictor import BundlePredictor
 
 PIECES = [
     "[PAD]",
@@ -79,12 +80,18 @@ def test_another_kind_of_tokenizer_is_refused():
         trim_vocabulary(content, np.ones(1, dtype=bool))
 
 
-def test_a_bundle_of_fewer_pieces_says_what_its_run_says(classifiers, tmp_path):
-    bundle = export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic="fp32", trim=True)
+def test_a_bundle_of_fewer_pieces_is_held_against_its_run(classifiers, tmp_path, monkeypatch):
+    def all_but_some(encoded, size):
+        used = used_ids(encoded, size)
+        used[-3:] = False
+        return used
+
+    monkeypatch.setattr(stage, "used_ids", all_but_some)
+    bundle = stage.export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic="fp32", trim=True, force=True)
     kept = read_bundle(tmp_path / "bundle").vocabulary
     assert kept is not None
-    assert 5 < kept.kept < kept.of
+    assert (kept.kept, kept.of) == (108, 111)
     pieces = json.loads((tmp_path / "bundle" / "tokenizer.json").read_text())["model"]["vocab"]
     assert sorted(pieces.values()) == list(range(kept.kept))
-    assert bundle["gate"]["label_flips"]["share"] == 0
     assert bundle["gate"]["logit_difference"]["allowed"] is None
+    assert len(BundlePredictor.open(tmp_path / "bundle").predict(["a good film"]).logits) == 1

@@ -96,7 +96,8 @@ class FirstTokenLayer(nn.Module):
         self.parts = parts
 
     def forward(self, states: Tensor, attention_mask: Tensor | None = None, *others: Any, **options: Any) -> Tensor:
-        """From ``(n, length, hidden)``; ``attention_mask`` is added to the scores, ``(n, 1, 1 or length, length)``.
+        """From ``(n, length, hidden)``; ``attention_mask``, ``(n, 1, 1 or length, length)``, is added to
+        the scores, or says of each token whether it is attended to.
 
         ``others`` are what an encoder passes to each of its layers and this one has no use for.
         """
@@ -114,7 +115,11 @@ class FirstTokenLayer(nn.Module):
         )
         scores = torch.matmul(query, key.transpose(2, 3)) * width**-0.5
         if mask is not None:
-            scores = scores + mask[:, :, :1]
+            first_row = mask[:, :, :1]
+            if first_row.dtype == torch.bool:  # as torch's own attention takes it
+                scores = scores.masked_fill(~first_row, torch.finfo(scores.dtype).min)
+            else:
+                scores = scores + first_row
         return torch.matmul(scores.softmax(dim=-1), value).transpose(1, 2).flatten(2)
 
 

@@ -100,7 +100,7 @@ class Rewriter:
         self._finish(product, result, rounded.shift.numpy())
 
     def _on_dynamic_int8(self, product: Product, levels: ir.Value, scale: ir.Value, zero: ir.Value) -> None:
-        rounded, scales = rounded_weight(torch.from_numpy(np.ascontiguousarray(product.weight.T)))
+        rounded, scales = rounded_weight(torch.from_numpy(np.array(product.weight.T)))
         weight = self._constant(f"{product.name}.weight_int8", rounded.T.contiguous().numpy())
         (whole,) = self._add(product.node, "MatMulInteger", [levels, weight, zero])
         (spread,) = self._add(product.node, "Cast", [whole], {"to": ir.DataType.FLOAT.value})
