@@ -21,6 +21,7 @@ from potstill.stages import (
     plan,
     pretrain_job,
 )
+from potstill.studies import study_task
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -224,9 +225,10 @@ def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
     from potstill.report.stage import write_cards, write_experiment_page
 
     experiment = read_json(root / EXPERIMENT)
-    for task in experiment["tasks"]:
+    for task, section in zip(experiment["tasks"], recipe.tasks, strict=True):
         _compare_task(root, task, recipe, tell)
         write_experiment_failures(root, task, data_dir=recipe.data_dir)
+        study_task(root, task, section, recipe, tell)
     write_cards(root, experiment)
     return write_experiment_page(root, experiment)
 

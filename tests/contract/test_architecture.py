@@ -35,6 +35,7 @@ LIGHT = (
     "potstill.models.aliases",
     "potstill.analyse.data.study",
     "potstill.exploration",
+    "potstill.studies",
     "potstill.evaluate.metrics",
     "potstill.evaluate.significance",
     "potstill.evaluate.retention",

@@ -25,6 +25,7 @@ class ArmEvidence:
     """One model on one task, over all its seeds.
 
     metrics: metric -> one value per seed, in the order of ``seeds``; medians, intervals: metric -> value.
+    on_selection: the primary metric on the split that choices were made on, median over seeds.
     retention: the primary metric as a share of the teacher's (1.0 is the teacher itself); p_value, by ``test``, of the
     difference from the teacher, and p_beside of that from each other arm; agreement: share of texts on which the arm
     decides as the teacher does.
@@ -42,6 +43,7 @@ class ArmEvidence:
     seeds: Sequence[int] = ()
     metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
     medians: Mapping[str, float] = field(default_factory=dict)
+    on_selection: float | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     retention: float | None = None
     retention_interval: Interval | None = None
@@ -110,12 +112,20 @@ class DistillationEvidence:
 
 
 @dataclass(frozen=True)
+class StudyTab:
+    """A study with a page of its own, ``html``, which is self-contained; ``title`` is what its tab says."""
+
+    title: str
+    html: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything one page shows.
 
     created: date and time in words; recipe_yaml: the recipe as resolved; commands: what to type to get this again;
     layer_map: rows, all with the same keys, saying where the student's tensors came from; versions and machine: name ->
-    value; notes: whatever else was skipped or cut, in words.
+    value; notes: whatever else was skipped or cut, in words; studies: pages that the report holds as tabs.
     """
 
     title: str
@@ -128,6 +138,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    studies: Sequence[StudyTab] = ()
 
     @property
     def arm_names(self) -> list[str]:

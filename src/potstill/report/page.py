@@ -15,7 +15,7 @@ from potstill.report.decisions.view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
 from potstill.report.failures.tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
-from potstill.report.shell import fill_page
+from potstill.report.shell import embed_json, fill_page
 from potstill.runs import write_text
 
 MOST_WARNINGS = 3
@@ -68,8 +68,8 @@ def render_page(report: Report) -> str:
     return fill_page(
         "page.html.j2",
         title=report.title,
-        styles="failures.css",
-        script="failures.js",
+        styles=("failures.css", "studies.css"),
+        scripts=("failures.js", "studies.js"),
         report=report,
         verdict=sentences.verdict(report),
         retention=tables.retention_table(report) if report.tasks else None,
@@ -80,6 +80,7 @@ def render_page(report: Report) -> str:
         views=views,
         warnings=_warnings(report),
         layer_map=tables.mapping_table(report.layer_map),
+        studies=[(tab.title, embed_json(tab.html)) for tab in report.studies],
     )
 
 

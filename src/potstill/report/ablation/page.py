@@ -69,7 +69,7 @@ def render_ablation(report: AblationReport) -> str:
         _View(study, arm_table(study), [Markup(figure) for figure in draw_study(study)], _panels(study))
         for study in report.studies
     ]
-    return fill_page("ablation.html.j2", title=report.title, styles="ablation.css", report=report, views=views)
+    return fill_page("ablation.html.j2", title=report.title, styles=("ablation.css",), report=report, views=views)
 
 
 def arm_table(study: Study) -> Table:

@@ -63,8 +63,8 @@ def render_explore_page(study: Study, *, made: Mapping[str, Any]) -> str:
     return fill_page(
         "explore.html.j2",
         title=f"{study.title}: data study",
-        styles="explore.css",
-        script="explore.js",
+        styles=("explore.css",),
+        scripts=("explore.js",),
         study=study,
         made=made,
         verdict=verdict(study),
