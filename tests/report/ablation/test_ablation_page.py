@@ -201,3 +201,9 @@ def test_a_report_without_a_study_says_so():
     page = render_ablation(AblationReport("x", "", 2, [], failed={"a": "why", "b": "why"}))
     assert "No arm has a result." in page
     assert "2 of 2 arms failed" in page
+
+
+def test_a_report_whose_baseline_failed_does_not_say_that_all_did():
+    page = render_ablation(AblationReport("x", "", 3, [], failed={"a": "why"}))
+    assert "No arm has a result." not in page
+    assert "Nothing could be compared: the baseline" in page
