@@ -197,6 +197,10 @@ def test_the_files_are_written_beside_the_page(written, study):
     assert [(row["student.layers"], row["seed"]) for row in runs[:2]] == [("1", "1"), ("1", "2")]
 
 
+def test_a_number_that_there_is_not_is_an_empty_cell_of_the_csv():
+    assert ablation_page._csv([{"mean": float("nan"), "rank": 1}, {"rank": 2}]) == "mean,rank\n,1\n,2\n"
+
+
 def test_a_report_without_a_study_says_so():
     page = render_ablation(AblationReport("x", "", 2, [], failed={"a": "why", "b": "why"}))
     assert "No arm has a result." in page
