@@ -211,3 +211,29 @@ def test_a_report_whose_baseline_failed_does_not_say_that_all_did():
     page = render_ablation(AblationReport("x", "", 3, [], failed={"a": "why"}))
     assert "No arm has a result." not in page
     assert "Nothing could be compared: the baseline" in page
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_page_opens_without_complaint_and_its_table_sorts(chromium: Any, written: Path, study: Study):
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    chromium.get((written / "report.html").as_uri())
+    parameters = list(arm_table(study).columns).index("parameters")
+    shown = (
+        "const column = arguments[0]; document.querySelectorAll('thead th')[column].click();"
+        "return [...document.querySelectorAll('tbody tr')].map((row) => Number(row.cells[column].dataset.sort))"
+    )
+    counts = sorted(float(arm.n_parameters) for arm in study.arms)
+    assert chromium.execute_script(shown, parameters) == counts[::-1]
+    assert chromium.execute_script(shown, parameters) == counts
+    assert chromium.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_page_is_no_wider_than_the_screen(chromium: Any, written: Path):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    chromium.get((written / "report.html").as_uri())
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
