@@ -328,12 +328,11 @@ def _repeated(splits: Mapping[str, Split]) -> list[str]:
 
     Earlier are train, which a model learns, and selection, on which its epoch and its thresholds are chosen.
     """
-    read = {name: [hash(text) for text in part.texts] for name, part in splits.items()}
+    read = {name: np.fromiter(map(hash, part.texts), np.int64, len(part)) for name, part in splits.items()}
     told = []
     for earlier in ("train", "selection"):
-        known = set(read[earlier])
         for name, texts in read.items():
-            if name not in ("train", earlier) and (count := sum(text in known for text in texts)):
+            if name not in ("train", earlier) and (count := int(np.isin(texts, read[earlier]).sum())):
                 told.append(f"{name}: {count:,} of {len(texts):,} texts also occur in {earlier}")
     return told
 
