@@ -91,7 +91,11 @@ def test_the_effect_is_plain_json(rows):
 
 
 def test_a_metric_that_is_not_defined_is_not_told_as_a_number(make_predictions):
-    logits, targets = np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, 2.0]]), np.zeros((3, 2), dtype=np.int8)
+    # nobody has the first label
+    logits, targets = (
+        np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, 2.0]]),
+        np.array([[0, 1], [0, 0], [0, 1]], dtype=np.int8),
+    )
     rows = make_predictions(logits, targets, MULTI)
     sentence = effect_of(rows, replace(rows, thresholds=np.full(2, 0.9)), "roc_auc_macro").sentence
     assert sentence.startswith("roc_auc_macro has no value on 3 rows of test.")

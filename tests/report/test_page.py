@@ -93,7 +93,8 @@ def test_the_page_says_the_computed_verdict_and_what_was_left_out(page, report):
 
 def test_the_learning_rate_is_drawn_where_a_training_has_one(small_report, change_arm):
     title = f"{small_report.tasks[0].name}, student: learning rate"
-    assert title in render_page(small_report)
+    rates = [{"epoch": epoch, "learning_rate": 2e-5 / epoch} for epoch in (1, 2, 3)]
+    assert title in render_page(change_arm(small_report, "student", history=rates))
     for history in ([], [{"epoch": 1, "learning_rate": 2e-5}], [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]):
         assert title not in render_page(change_arm(small_report, "student", history=history))
 
