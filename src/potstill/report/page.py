@@ -149,8 +149,8 @@ def _draw_rate(history: History, of: str) -> list[Markup]:
     points = [(row["epoch"], row["learning_rate"]) for row in history if _is_point(row, "learning_rate")]
     if len(points) < 2:
         return []
-    curve = Curve("head", *zip(*points, strict=True))
-    return [Markup(draw_curves([curve], title=f"{of}: learning rate", unit="learning rate"))]
+    x, y = zip(*points, strict=True)
+    return [Markup(draw_curves([Curve("head", x, y)], title=f"{of}: learning rate", unit="learning rate"))]
 
 
 def _draw_distillation(run: DistillationEvidence) -> _Drawn:
