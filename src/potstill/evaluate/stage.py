@@ -188,15 +188,18 @@ def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = Non
 
 
 def fingerprint_of_arms(arms: Mapping[str, Sequence[Path]]) -> str:
-    """Identity of what ``compare_runs`` holds together: runs, and their predictions of the reported split."""
+    """Identity of what ``compare_runs`` holds together: what the runs say of the reported split."""
     runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
-    return fingerprint({name: [_identity(run) for run in same_arm] for name, same_arm in runs.items()})
+    return fingerprint(
+        {name: [identity_of(run, run.manifest["report_split"]) for run in same_arm] for name, same_arm in runs.items()}
+    )
 
 
-def _identity(run: RunFolder) -> tuple[str, ...]:
+def identity_of(run: RunFolder, split: str) -> tuple[str, ...]:
+    """Of what a run says of ``split``: another once the run, its stored predictions or its decisions are others."""
     decisions = run.path / FILE
     decided = (sha256_of(decisions),) if decisions.is_file() else ()
-    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"]), *decided
+    return run.manifest["fingerprint"], run.predictions_fingerprint(split), *decided
 
 
 def _require_one_rule(runs: Sequence[RunFolder]) -> None:

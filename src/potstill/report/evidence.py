@@ -159,8 +159,8 @@ def check_report(report: Report) -> None:
     """Raise CheckError where two figures about the same predictions contradict each other.
 
     A confusion matrix must hold as many texts as the split was counted to have, its diagonal must be the accuracy
-    stated for its seed, the counts per label of a split must add up to its rows, and what was compared must be the
-    median of what the seeds reached.
+    stated for its seed and what is off it the failures of the study, the counts per label of a split must add up to its
+    rows, and what was compared must be the median of what the seeds reached.
     """
     for task in report.tasks:
         with_confusion = [arm for arm in task.arms if arm.confusion]
@@ -169,8 +169,23 @@ def check_report(report: Report) -> None:
         for arm in with_confusion:
             _check_total(task, arm)
             _check_diagonal(task, arm)
+        _check_failures(task)
         for arm in task.arms:
             _check_medians(task, arm)
+
+
+def _check_failures(task: TaskEvidence) -> None:
+    """The study is of the first seed of the first student, as its confusion matrix is."""
+    failures, student = task.failures, next((arm for arm in task.arms if arm.role == "student"), None)
+    if failures is None or student is None or not student.confusion or failures["split"] != task.split:
+        return
+    wrong = sum(map(sum, student.confusion)) - sum(row[i] for i, row in enumerate(student.confusion))
+    if failures["n_wrong"] != wrong:
+        raise CheckError(
+            f"{task.name}, {student.name}: the study of failures counts {failures['n_wrong']} wrong texts and the "
+            f"confusion matrix {wrong}",
+            do="study them again with: potstill failures",
+        )
 
 
 def _check_medians(task: TaskEvidence, arm: ArmEvidence) -> None:

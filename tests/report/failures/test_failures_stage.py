@@ -94,6 +94,18 @@ def test_a_study_older_than_its_predictions_is_not_shown(potstill, run, classifi
     assert "Failures on reviews" not in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_study_under_other_decisions_is_not_shown(potstill, run):
+    """Pitfall 3, by the back door: accuracy under new thresholds beside failures counted under the old ones."""
+    write_failures(run)
+    assert kept_failures(run, run) is not None
+    assert potstill("calibrate", run, "--thresholds", "g_mean").code == 0
+    assert kept_failures(run, run) is None
+    assert "Failures on reviews" not in (run / "report.html").read_text(encoding="utf-8")
+    write_failures(run)
+    assert potstill("report", run).code == 0
+    assert "Failures on reviews" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_study_beside_another_teacher_is_not_taken_for_this_one(run, classifiers):
     write_failures(run)
     assert kept_failures(run, run) is not None

@@ -203,8 +203,8 @@ def _arm_rows(studies: Sequence[Study]) -> Iterable[dict[str, Any]]:
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """CSV of rows whose keys may differ; the columns are in the order met, a value that is absent is empty."""
-    listed = list(rows)
+    """CSV of rows whose keys may differ; the columns are in the order met, what is absent or no number is empty."""
+    listed = [{name: None if value != value else value for name, value in row.items()} for row in rows]
     columns = dict.fromkeys(name for row in listed for name in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
