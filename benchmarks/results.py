@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", metavar="NAME=FOLDER")
     named = dict(argument.split("=", 1) for argument in parser.parse_args().experiments)
     sections = known_sections(RESULTS.read_text(encoding="utf-8"))
+    sections.pop(MEASUREMENTS, None)  # comes last
     sections |= {name: section(name, Path(folder)) for name, folder in named.items()}
     sections[MEASUREMENTS] = "\n\n".join([f"## {MEASUREMENTS}", *measurements()])
     opening = (

@@ -55,12 +55,17 @@ def _with_card(stage: Stage) -> RunFolder:
 
 
 def evaluate(
-    run: Path | str, *, split: str | None = None, data_dir: Path | None = None, batch_size: int = 64
+    run: Path | str,
+    *,
+    split: str | None = None,
+    data_dir: Path | None = None,
+    batch_size: int = 64,
+    tell: Tell = lambda message: None,
 ) -> dict[str, float]:
     """Predict a split with a run, store the predictions, and return the metrics computed from them."""
     from potstill.evaluate.stage import evaluate_run
 
-    return evaluate_run(run, split=split, data_dir=data_dir, batch_size=batch_size)
+    return evaluate_run(run, split=split, data_dir=data_dir, batch_size=batch_size, tell=tell)
 
 
 def compare(

@@ -128,7 +128,7 @@ def test_the_recipe_of_the_readme_is_a_recipe() -> None:
     from potstill.recipe import Recipe
     from potstill.sections import build
 
-    recipe, _ = blocks(README, "yaml")
+    (recipe,) = blocks(README, "yaml")
     assert build(Recipe, yaml.safe_load(recipe), where="README.md").name == "reviews"
 
 

@@ -6,7 +6,7 @@
     const frame = document.createElement("iframe");
     const page = JSON.parse(study.querySelector("script").textContent);
     frame.title = study.getAttribute("aria-label");
-    frame.src = URL.createObjectURL(new Blob([page], { type: "text/html" }));
+    frame.srcdoc = page.replace("<head>", '<head><base href="about:srcdoc">'); // else its links would lead to this page
     study.append(frame);
   };
   const show = () => {
