@@ -77,6 +77,7 @@ def test_studies_that_are_there_are_not_made_again(run_again):
     assert len(tabs_of(task.parents[1] / "report.html")) == 2
 
 
+@pytest.mark.slow
 def test_a_study_asked_for_otherwise_or_of_another_run_is_made_again(run_again):
     told, _ = run_again("studies.attention=5")
     assert ("studying the rows" in told, "attends to" in told) == (False, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +18,23 @@ STUDY = """<!doctype html><html><head><title>{name}</title></head><body><nav><a 
 <script>document.title = "script of {name} ran </scr" + "ipt>"</script></body></html>"""
 
 
-@pytest.fixture
-def page(chromium: Any, report: Any, tmp_path: Any) -> Any:
-    """A report with two studies, opened anew; whatever a test does, the console stays silent."""
+@pytest.fixture(scope="module")
+def written(report: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with two studies."""
     studies = [StudyTab(f"{name}: task", STUDY.format(name=name)) for name in ("Data", "Attention")]
-    file = tmp_path / "report.html"
+    file = tmp_path_factory.mktemp("studies") / "report.html"
     file.write_text(render_page(replace(report, studies=studies)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def page(chromium: Any, written: Path) -> Any:
+    """The report, opened anew; whatever a test does, the console stays silent."""
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.set_window_size(1280, 900)
     chromium.get("about:blank")
     chromium.get_log("browser")
-    chromium.get(file.as_uri())
+    chromium.get(written.as_uri())
     yield chromium
     chromium.switch_to.default_content()
     assert chromium.get_log("browser") == []
