@@ -92,6 +92,7 @@ def test_the_report_leaves_out_a_study_of_something_else(studied, tmp_path, pots
     kept.write_text(json.dumps({**noted, "data": {**noted["data"], "of": "other rows"}}))
     assert potstill("report", folder).code == 0
     assert list(tabs_of(folder / "report.html")) == ["Attention: reviews"]
+    assert "reviews: the study of its data is of other rows" in (folder / "report.html").read_text(encoding="utf-8")
     (folder / "tasks" / "reviews" / "attention" / "attention.html").unlink()
     assert potstill("report", folder).code == 0
     assert tabs_of(folder / "report.html") == {}

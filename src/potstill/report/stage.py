@@ -21,10 +21,10 @@ from potstill.evaluate.stage import compare_runs, is_classifier
 from potstill.records import Predictions
 from potstill.report.decisions.evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
-from potstill.report.failures.stage import experiment_failures, kept_failures
+from potstill.report.failures.stage import experiment_failures, failures_left_out, kept_failures
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
-from potstill.report.tabs import study_tabs
+from potstill.report.tabs import left_out, study_tabs
 from potstill.runs import RunFolder, parameters_on_disk, read_json
 
 PAGE = "report.html"
@@ -57,7 +57,11 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         recipe_yaml=_public_recipe(root),
         versions=measured["versions"],
         machine=measured["machine"],
-        notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
+        notes=[
+            *(note for run in encoders.values() for note in run.manifest.get("notes") or ()),
+            *(note for task in experiment["tasks"] for note in left_out(root, task)),
+            *(note for task in experiment["tasks"] for note in failures_left_out(root, task)),
+        ],
         studies=[tab for task in experiment["tasks"] for tab in study_tabs(root, task)],
     )
 

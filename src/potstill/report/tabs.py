@@ -49,6 +49,15 @@ def study_tabs(root: Path, task: Mapping[str, Any]) -> list[StudyTab]:
     ]
 
 
+def left_out(root: Path, task: Mapping[str, Any]) -> list[str]:
+    """What was studied of other rows or another run than there are now, and is therefore not shown, in words."""
+    folder, run = root / "tasks" / task["name"], studied_run(root, task)
+    noted: Mapping[Kind, Any] = read_json(folder / KEPT) or {}
+    old = [_TITLES[kind].lower() for kind in noted if _entry(folder, kind, identity(kind, run)) is None]
+    again = "is of other rows or another run and is left out; potstill run makes it again"
+    return [f"{task['name']}: the study of its {what} {again}." for what in old]
+
+
 def _entry(folder: Path, kind: Kind, of: str) -> dict[str, Any] | None:
     """The note on a study, where it is of the same and its page is there."""
     entry: dict[str, Any] | None = (read_json(folder / KEPT) or {}).get(kind)

@@ -154,3 +154,14 @@ def test_a_finished_experiment_studies_no_failure_again(experiment, potstill, tm
     assert len(files) == 2
     assert potstill("run", experiment.recipe, "--out", folder).code == 0
     assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_the_report_tells_of_a_study_that_is_of_other_predictions(experiment, potstill, tmp_path):
+    folder = shutil.copytree(experiment.folder, tmp_path / "copy")
+    kept = folder / "tasks" / "reviews" / FAILURES
+    content = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps({**content, "of": {"student": "another", "teacher": "another"}}), encoding="utf-8")
+    assert potstill("report", folder).code == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "reviews: the study of its failures is of other predictions; potstill run makes it again." in page
+    assert "Failures on reviews" not in page

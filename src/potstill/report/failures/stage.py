@@ -67,6 +67,13 @@ def experiment_failures(root: Path, task: Mapping[str, Any]) -> dict[str, Any] |
     return kept_failures(root / "tasks" / task["name"], *_studied(root, task))
 
 
+def failures_left_out(root: Path, task: Mapping[str, Any]) -> list[str]:
+    """In words, that a study of a task's failures is there and is of other predictions, and is therefore not shown."""
+    if not (root / "tasks" / task["name"] / FAILURES).exists() or experiment_failures(root, task) is not None:
+        return []
+    return [f"{task['name']}: the study of its failures is of other predictions; potstill run makes it again."]
+
+
 def _studied(root: Path, task: Mapping[str, Any]) -> tuple[Path, Path]:
     first = {role: next(arm["runs"][0] for arm in task["arms"].values() if arm["role"] == role) for role in _ROLES}
     return root / first["student"], root / first["teacher"]
