@@ -1,38 +1,39 @@
-"""Writes docs/results.md from the folders of finished experiments and from docs/measured; no figure in it is typed in.
+"""Writes docs/results.md from finished folders and from docs/measured; of ours no figure in it is typed in.
 
-    python benchmarks/results.py [e5-distilbert=runs/e5-distilbert …]
+    python benchmarks/results.py [e5-distilbert=runs/e5-distilbert sst2-shapes=runs/sst2-shapes …]
 
-Sections of experiments that are not named stay as they are. Each experiment gets a section: what was expected (written
-here before it ran), the table of arms and tasks, the verdict computed from it, sizes, speed and time, and the machine.
+A folder is that of an experiment, of an ablation or of a study of attention. Sections that are not named stay as they
+are. Each holds what was expected (``published.py``, written before it ran), the verdict computed from the figures, what
+was published beside what came, the tables, and the machine; drawings lie in docs/figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from potstill.recipe_files import load_recipe
 from potstill.report import sentences
+from potstill.report.attention.figures import draw_heads
 from potstill.report.evidence import ArmEvidence, Report, TaskEvidence
 from potstill.report.stage import experiment_report
 from potstill.runs import RunFolder, write_text
+from published import ABLATIONS, EXPECTED, PUBLISHED, Published
 from turns import MEASURED, table
 
-SPEED, SERVING = "Speed of training", "Serving"
-RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-
-EXPECTED: Mapping[str, str] = {
-    "e5-distilbert": (
-        "Sanh et al. 2019 report that a six-layer student keeps 97% of BERT-base over GLUE; a reproduction on WikiText "
-        "kept 94.35% over CoLA, MRPC and IMDb, CoLA worst (48.9 of 57.2). Here the teacher is a quarter of the size, "
-        "the text is a part of one pass over WikiText-2 and the head it is distilled through was trained for minutes, "
-        "so less was expected: about 90% on MRPC, SST-2 and IMDb, about half on CoLA, the distilled student a little "
-        "above the copied layers, and random weights far below both on all but MRPC, whose majority class is strong."
-    )
-}
+MEASUREMENTS = "Measured by the benchmarks"
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS / "results.md"
+FIGURES = DOCS / "figures"
+LOWEST_LABELS = 3
+"""So many labels of the lowest F1 are named."""
 
 
 def main() -> None:
@@ -41,8 +42,9 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", metavar="NAME=FOLDER")
     named = dict(argument.split("=", 1) for argument in parser.parse_args().experiments)
     sections = known_sections(RESULTS.read_text(encoding="utf-8"))
+    sections.pop(MEASUREMENTS, None)  # comes last
     sections |= {name: section(name, Path(folder)) for name, folder in named.items()}
-    sections |= {title: "\n\n".join([f"## {title}", *tables]) for title, tables in measurements().items()}
+    sections[MEASUREMENTS] = "\n\n".join([f"## {MEASUREMENTS}", *measurements()])
     opening = (
         "# Results\n\nMade by `benchmarks/results.py` from the run folders and from what the benchmarks measured; "
         "figures of quality come from stored predictions."
@@ -56,24 +58,115 @@ def known_sections(page: str) -> dict[str, str]:
     return {part.partition("\n")[0]: f"## {part.strip()}" for part in parts}
 
 
-def measurements() -> dict[str, list[str]]:
-    """What the benchmarks measured by the section it belongs to, each as a paragraph and a table."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(MEASURED.glob("*.json")):
-        title = SERVING if path.stem.startswith("serving") else SPEED
-        found.setdefault(title, []).append(table(json.loads(path.read_text(encoding="utf-8"))))
-    return found
+def measurements() -> list[str]:
+    """What the benchmarks measured, each as a paragraph and a table."""
+    return [table(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(MEASURED.glob("*.json"))]
 
 
 def section(name: str, folder: Path) -> str:
-    """One experiment as Markdown."""
-    experiment = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
-    report = experiment_report(folder, experiment)
-    recipe = load_recipe(folder / "recipe.yaml")
+    """A finished folder as Markdown, by what it holds."""
+    kinds = {"experiment.json": experiment, "ablation.json": ablation, "attention.json": attention}
+    (found,) = [file for file in kinds if (folder / file).is_file()]
     parts = [f"## {name}", f"**Expected.** {EXPECTED[name]}" if name in EXPECTED else ""]
-    parts += [f"**What came.** {sentences.verdict(report)}", quality_table(report), cost_table(report)]
-    parts += [how_made(folder, experiment), machine(report), f"Seeds of the recipe: {list(recipe.seeds)}."]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in [*parts, *kinds[found](name, folder)] if part)
+
+
+def experiment(name: str, folder: Path) -> list[str]:
+    """Verdict, published figures beside ours, quality, cost, time, machine and seeds."""
+    content = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    report = experiment_report(folder, content)
+    recipe = load_recipe(folder / "recipe.yaml")
+    parts = [f"**What came.** {sentences.verdict(report)}", quality_table(report)]
+    parts += beside_published(PUBLISHED[name], figures_of(report)) if name in PUBLISHED else []
+    parts += [cost_table(report), how_made(folder, content), machine(report.machine, report.versions)]
+    return [*parts, f"Seeds of the recipe: {list(recipe.seeds)}."]
+
+
+def figures_of(report: Report) -> dict[str, str]:
+    """The figures that ``published.py`` may name, as they are written; shares in percent."""
+    found: dict[str, str] = {}
+    for task in report.tasks:
+        for arm in task.arms:
+            at = f"{task.name}/{arm.name}"
+            found |= {f"{at}/{metric}": f"{100 * value:.1f}" for metric, value in arm.medians.items()}
+            found |= {f"{at}/before/{metric}": f"{100 * value:.1f}" for metric, value in before_decisions(arm).items()}
+            lowest = sorted(arm.per_class, key=lambda row: row["f1"])[:LOWEST_LABELS]
+            found[f"{at}/lowest"] = ", ".join(f"{row['label']} {100 * row['f1']:.1f}" for row in lowest)
+    for name in report.arm_names:
+        found[f"{name}/latency_ms"] = f"{sentences.median_over_tasks(report, name, 'latency_ms'):.1f}"
+        found[f"{name}/n_parameters"] = f"{sentences.median_over_tasks(report, name, 'n_parameters') or 0:,.0f}"
+    return found
+
+
+def before_decisions(arm: ArmEvidence) -> Mapping[str, float]:
+    """Each metric without temperature and thresholds, medians over seeds."""
+    if arm.decisions is None:
+        return arm.medians
+    return {effect.name: effect.before for effect in arm.decisions.effect.metrics}
+
+
+def beside_published(published: Published, ours: Mapping[str, str]) -> list[str]:
+    """What was published and what came here, and what of it can be compared."""
+    rows = [
+        [row.what, row.published, re.sub(r"\{([^}]+)\}", lambda name: ours[name[1]], row.here)]
+        for row in published.rows
+    ]
+    return [f"Beside the original, {published.source}:", _table(["", "published", "here"], rows), published.comparable]
+
+
+def ablation(name: str, folder: Path) -> list[str]:
+    """What the insights say, published figures beside ours, every arm, the drawing, and the machine."""
+    content = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
+    parts: list[str] = []
+    for task, study in content["tasks"].items():
+        came = " ".join(insight["sentence"] for insight in study["insights"])
+        parts += [f"**What came.** {came}", study["budget"]["sentence"], arms_table(study)]
+        ours = {arm["name"]: f"{100 * arm['mean']['value']:.1f}" for arm in study["arms"]}
+        parts += beside_published(ABLATIONS[name], ours) if name in ABLATIONS else []
+        parts.append(keep_figure(name, (folder / f"panels-{task}.svg").read_text(encoding="utf-8")))
+    return [*parts, machine(content["machine"], content["versions"])]
+
+
+def arms_table(study: Mapping[str, Any]) -> str:
+    """Each arm: the mean over seeds with its interval over rows and seeds, its rank, its seeds, its costs."""
+    header = ["rank", "arm", f"{study['metric']}, {study['split']}, {study['n_rows']:,} rows", "of each seed"]
+    rows = []
+    for arm in sorted(study["arms"], key=lambda arm: arm["rank"]):
+        mean = arm["mean"]
+        value = f"{100 * mean['value']:.1f} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
+        of_seeds = ", ".join(f"{100 * value:.1f}" for value in arm["per_seed"])
+        latency = "–" if arm["latency_ms"] is None else f"{arm['latency_ms']:.1f}"
+        seconds = f"{statistics.median(arm['training_s']):.0f}"
+        parameters = f"{arm['n_parameters'] / 1e6:.1f} M"
+        named = f"{arm['name']} (baseline)" if arm["name"] == study["baseline"] else arm["name"]
+        rows.append([str(arm["rank"]), named, value, of_seeds, parameters, latency, seconds])
+    return _table([*header, "parameters", "one text, ms", "one fine-tuning, s"], rows)
+
+
+def attention(name: str, folder: Path) -> list[str]:
+    """What moved, in words, as a table and head by head."""
+    content = json.loads((folder / "attention.json").read_text(encoding="utf-8"))
+    means, changes = content["means"], content["changes"]
+    rows = [
+        [figure.replace("_", " "), _value(means["before"][figure]), _value(means["after"][figure]), _value(change)]
+        for figure, change in changes.items()
+    ]
+    distances = np.array(content["distance"]["by_head"])
+    drawing = draw_heads(distances, title="Jensen–Shannon distance before and after fine-tuning")
+    parts = [f"**What came.** {content['verdict']}", _table(["mean over heads", "before", "after", "change"], rows)]
+    return [*parts, keep_figure(name, drawing), machine({}, content["versions"])]
+
+
+def _value(measured: Mapping[str, Any]) -> str:
+    overall = measured["overall"]
+    return f"{overall['value']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}]"
+
+
+def keep_figure(name: str, svg: str) -> str:
+    """Write a drawing beside the page and return the line that shows it."""
+    FIGURES.mkdir(exist_ok=True)
+    write_text(FIGURES / f"{name}.svg", svg)
+    return f"![{name}](figures/{name}.svg)"
 
 
 def quality_table(report: Report) -> str:
@@ -128,24 +221,24 @@ def cost_table(report: Report) -> str:
     return _table(header, rows)
 
 
-def how_made(folder: Path, experiment: Mapping[str, Any]) -> str:
+def how_made(folder: Path, content: Mapping[str, Any]) -> str:
     """How long the encoders took and on how many tokens."""
     lines = []
-    for facts in experiment["encoders"].values():
+    for facts in content["encoders"].values():
         manifest = RunFolder.open(folder / facts["run"]).manifest
         if manifest["training_s"]:
             lines.append(
                 f"{facts['title']}: {manifest['tokens_seen']:,} tokens in {manifest['training_s'] / 60:.1f} min"
             )
-    runs = [facts["run"] for facts in experiment["encoders"].values()]
-    runs += [run for task in experiment["tasks"] for arm in task["arms"].values() for run in arm["runs"]]
+    runs = [facts["run"] for facts in content["encoders"].values()]
+    runs += [run for task in content["tasks"] for arm in task["arms"].values() for run in arm["runs"]]
     total = sum(RunFolder.open(folder / run).manifest["training_s"] for run in runs)
     return f"Encoders — {'; '.join(lines)}. All training together: {total / 60:.0f} min."
 
 
-def machine(report: Report) -> str:
+def machine(processor: Mapping[str, str], versions: Mapping[str, str]) -> str:
     """Machine and versions in one line."""
-    known = {**report.machine, **report.versions}
+    known = {**processor, **versions}
     return "Machine and versions — " + ", ".join(f"{name}: {value}" for name, value in known.items()) + "."
 
 

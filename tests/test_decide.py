@@ -121,6 +121,7 @@ def runs_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("tasks/*/*/seed-*"))
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_every_arm_and_seed_the_same_rule(decided):
     """Pitfall 5: thresholds for the one arm and none for the other."""
     folder, called, _ = decided
@@ -133,6 +134,7 @@ def test_a_recipe_gives_every_arm_and_seed_the_same_rule(decided):
     assert called.err.count("decisions fitted on 12 rows of selection") == 15
 
 
+@pytest.mark.slow
 def test_comparison_and_metrics_are_under_the_decisions(decided):
     folder, _, _ = decided
     for task in ("reviews", "pairs"):
@@ -146,12 +148,14 @@ def test_comparison_and_metrics_are_under_the_decisions(decided):
             assert all(one.thresholds is not None for one in found)
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_effect_on_every_arm(decided):
     folder, _, _ = decided
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("Fitted on 12 rows of selection: thresholds of the greatest G-mean") == 10
 
 
+@pytest.mark.slow
 def test_decisions_that_leave_the_recipe_leave_the_runs(decided, experiment):
     folder, _, run = decided
     called = run()

@@ -21,6 +21,7 @@ from potstill.stages import (
     plan,
     pretrain_job,
 )
+from potstill.studies import study_task
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -54,12 +55,17 @@ def _with_card(stage: Stage) -> RunFolder:
 
 
 def evaluate(
-    run: Path | str, *, split: str | None = None, data_dir: Path | None = None, batch_size: int = 64
+    run: Path | str,
+    *,
+    split: str | None = None,
+    data_dir: Path | None = None,
+    batch_size: int = 64,
+    tell: Tell = lambda message: None,
 ) -> dict[str, float]:
     """Predict a split with a run, store the predictions, and return the metrics computed from them."""
     from potstill.evaluate.stage import evaluate_run
 
-    return evaluate_run(run, split=split, data_dir=data_dir, batch_size=batch_size)
+    return evaluate_run(run, split=split, data_dir=data_dir, batch_size=batch_size, tell=tell)
 
 
 def compare(
@@ -224,9 +230,10 @@ def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
     from potstill.report.stage import write_cards, write_experiment_page
 
     experiment = read_json(root / EXPERIMENT)
-    for task in experiment["tasks"]:
+    for task, section in zip(experiment["tasks"], recipe.tasks, strict=True):
         _compare_task(root, task, recipe, tell)
         write_experiment_failures(root, task, data_dir=recipe.data_dir)
+        study_task(root, task, section, recipe, tell)
     write_cards(root, experiment)
     return write_experiment_page(root, experiment)
 

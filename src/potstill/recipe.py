@@ -14,6 +14,7 @@ from potstill.recipe_baselines import BilstmArmSection, TfidfSection
 from potstill.recipe_classifier import ClassifierSection
 from potstill.recipe_decisions import DecisionsSection
 from potstill.recipe_models import GivenStudentSection, StudentSection, TeacherSection
+from potstill.recipe_studies import StudiesSection
 from potstill.sections import Section, build
 
 Positive = Annotated[int, Field(gt=0)]
@@ -338,6 +339,7 @@ class Recipe(Section):
         None, description="Temperature and thresholds of classifiers, each fitted on its selection split; or none."
     )
     evaluate: EvaluateSection = EvaluateSection()
+    studies: StudiesSection = StudiesSection()
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> Recipe:

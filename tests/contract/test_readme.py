@@ -19,6 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+GUIDE = ROOT / "docs" / "guide"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCE = ROOT / "src" / "potstill"
 HEAVY_WORK = ("pretrain", "distil", "finetune", "evaluate", "compare", "report", "run_recipe")
@@ -131,14 +132,15 @@ def test_the_recipe_of_the_readme_is_a_recipe() -> None:
     from potstill.recipe import Recipe
     from potstill.sections import build
 
-    recipe, _ = blocks(README, "yaml")
+    (recipe,) = blocks(README, "yaml")
     assert build(Recipe, yaml.safe_load(recipe), where="README.md").name == "reviews"
 
 
-def test_the_grid_of_the_readme_is_a_grid_of_its_recipe(tmp_path: Path) -> None:
+def test_the_grid_of_the_guide_is_a_grid_of_the_readmes_recipe(tmp_path: Path) -> None:
     from potstill.recipe_grid import load_grid
 
-    for name, content in zip(("recipe.yaml", "grid.yaml"), blocks(README, "yaml"), strict=True):
+    for name, page in {"recipe.yaml": README, "grid.yaml": GUIDE / "ablation.md"}.items():
+        (content,) = blocks(page, "yaml")
         (tmp_path / name).write_text(content, encoding="utf-8")
     grid = load_grid(tmp_path / "grid.yaml")
     assert (len(grid.arms), grid.baseline) == (8, "layers=6,heads=12")
@@ -184,8 +186,8 @@ def test_no_page_names_a_folder_of_one_machine(page: Path) -> None:
 
 
 def files_of_the_tree() -> set[str]:
-    """Paths below src/potstill that the README's tree names, by its indentation."""
-    (tree,) = [block for block in blocks(README, "") if "src/potstill/" in block]
+    """Paths below src/potstill that the tree of docs/source.md names, by its indentation."""
+    (tree,) = blocks(ROOT / "docs" / "source.md", "")
     inside, folders, found = False, [], set()
     for line in tree.splitlines():
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
@@ -200,7 +202,23 @@ def files_of_the_tree() -> set[str]:
     return found
 
 
-def test_the_tree_of_the_readme_names_every_file() -> None:
+def test_the_readme_leads_to_every_chapter_of_the_guide() -> None:
+    linked = set(re.findall(r"\]\(docs/guide/([\w-]+\.md)\)", README.read_text(encoding="utf-8")))
+    assert linked == {page.name for page in GUIDE.glob("*.md")}
+
+
+def rooms_of(tree: str) -> set[str]:
+    return set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+
+
+def test_the_trees_of_readme_and_architecture_name_every_room() -> None:
+    there = {folder.parent.name for folder in SOURCE.glob("*/__init__.py")}
+    for page in (README, ROOT / "docs" / "architecture.md"):
+        (tree,) = [block for block in blocks(page, "") if "src/potstill/" in block]
+        assert rooms_of(tree) == there, page.name
+
+
+def test_the_tree_of_the_source_names_every_file() -> None:
     there = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if file.name != "__init__.py"}
     assert files_of_the_tree() == there
 

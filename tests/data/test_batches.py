@@ -61,6 +61,7 @@ def test_batches_do_not_run_from_short_to_long() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sorted_windows_leave_far_less_padding_than_arrival_order(seed: int) -> None:
+    """Pitfall 7."""
     lengths = np.random.default_rng(seed).geometric(1 / 80, size=3000)
     arrival, planned = (padding_share(lengths, BatchPlan(lengths, 16, seed, shuffle)) for shuffle in (False, True))
     assert planned < arrival / 4

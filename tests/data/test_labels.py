@@ -58,6 +58,17 @@ def test_one_column_of_lists_becomes_flags() -> None:
     assert read_targets({"l": [["b"], [], ["a", "b"]]}, ("a", "b"), MULTI, "a").tolist() == [[0, 1], [0, 0], [1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [({"tags": [["toxic"], []]}, ("toxic",)), ({"toxic": [0, 1]}, ("toxic",)), ({"t": [[], []]}, ())],
+)
+def test_many_labels_are_two_or_more(columns: dict, names: tuple[str, ...]) -> None:
+    # of one column scikit-learn's micro F1 is the accuracy, and its Jaccard index over samples is refused
+    found = names[0] if names else "none"
+    with pytest.raises(DataError, match=rf"a\.csv: a task of many labels needs two or more; found '{found}'"):
+        read_targets(columns, names, MULTI, "a.csv")
+
+
 @pytest.mark.parametrize("value", [None, float("nan"), "", "  ", "NaN"])
 @pytest.mark.parametrize(("problem_type", "names"), [(SINGLE, ("0", "1")), (SCORES, ("score",))])
 def test_a_missing_label_is_refused_with_its_row(value: object, problem_type: str, names: tuple[str, ...]) -> None:

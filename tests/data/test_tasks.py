@@ -101,6 +101,33 @@ def test_texts_that_are_also_in_train_are_told(write_file: WriteFile) -> None:
     assert ("test: 1 of 2 texts also occur in train" in data.notes) == in_train
 
 
+def test_texts_that_are_also_in_selection_are_told(write_file: WriteFile) -> None:
+    """Thresholds and epochs are chosen there: a text of test that is there too was looked at."""
+    files = {
+        "train": write_file("train.csv", _csv(40)),
+        "validation": write_file("validation.csv", _csv(8, prefix="third")),
+        "test": write_file("test.csv", "text,label\nthird 0,neg\nthird 1,pos\nnew,pos\n"),
+    }
+    notes = load_task(custom_task("m", files)).notes
+    assert [note for note in notes if "also occur" in note] == ["test: 2 of 3 texts also occur in selection"]
+
+
+@pytest.mark.parametrize("n_rows", [7, 13, 101])
+def test_a_note_on_a_split_tells_the_shares_as_counted(write_file: WriteFile, n_rows: int) -> None:
+    """Pitfall 4: "60/20/20" that was really 37.5/12.5/50."""
+    data = load_task(custom_task("mine", write_file("a.csv", _csv(n_rows))))
+    (told,) = [note for note in data.notes if note.startswith("one file only")]
+    for name, split in data.splits.items():
+        assert f"{name} {len(split)} ({len(split) / n_rows:.1%})" in told
+    files = {"train": write_file("train.csv", _csv(n_rows)), "test": write_file("test.csv", _csv(4, prefix="other"))}
+    carved = load_task(custom_task("mine", files))
+    n_held_out = len(carved.splits["selection"])
+    assert any(
+        note.startswith(f"selection: {n_held_out} rows carved from train ({n_held_out / n_rows:.1%})")
+        for note in carved.notes
+    )
+
+
 def test_dropped_rows_are_counted_and_ids_keep_their_place(write_file: WriteFile) -> None:
     rows = "text,label\n,pos\n" + "".join(f"a text that is long enough {row},{'pn'[row % 2]}\n" for row in range(20))
     path = write_file("a.csv", rows.replace(",p\n", ",pos\n").replace(",n\n", ",neg\n"))

@@ -166,7 +166,7 @@ def test_padding_changes_nothing(
 def test_kl_never_sees_padding(
     teacher: BertForMaskedLM, student: DistilBertForMaskedLM, batch: dict[str, Tensor]
 ) -> None:
-    # the pitfall: 28 of 36 positions are text; a KL over all 36 is another number
+    """Pitfall 6: 28 of 36 positions are text; a KL over all 36 is another number."""
     objective = DistillationObjective(teacher, {"kl": 1.0}, temperature=1.0)
     with torch.no_grad():
         taught = torch.log_softmax(teacher(**inputs_of(batch, "token_type_ids")).logits, dim=-1)

@@ -48,6 +48,7 @@ def test_the_verbs_work_one_after_the_other_and_twice(tiny: Any, small: Any, cac
     assert compared["arms"]["student"]["metrics"]["accuracy"]["median"] == metrics["accuracy"]
 
 
+@pytest.mark.slow
 def test_run_gives_the_comparisons_of_its_recipe(experiment: Any, tmp_path: Path):
     folder = shutil.copytree(experiment.folder, tmp_path / "copy")
     told = functions.run(experiment.recipe, out=folder)

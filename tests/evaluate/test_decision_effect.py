@@ -88,3 +88,15 @@ def test_figures_of_several_seeds_are_their_medians(random_predictions):
 def test_the_effect_is_plain_json(rows):
     told = effect_of(rows, rows).to_dict()
     assert json.loads(json.dumps(told))["metrics"]["f1_macro"]["word"] == "unchanged"
+
+
+def test_a_metric_that_is_not_defined_is_not_told_as_a_number(make_predictions):
+    # nobody has the first label
+    logits, targets = (
+        np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, 2.0]]),
+        np.array([[0, 1], [0, 0], [0, 1]], dtype=np.int8),
+    )
+    rows = make_predictions(logits, targets, MULTI)
+    sentence = effect_of(rows, replace(rows, thresholds=np.full(2, 0.9)), "roc_auc_macro").sentence
+    assert sentence.startswith("roc_auc_macro has no value on 3 rows of test.")
+    assert "nan" not in sentence

@@ -141,7 +141,9 @@ def test_evaluating_the_selection_split_again_keeps_the_decisions(classifiers, t
     """Another batch size rounds otherwise; that is no other model."""
     run = shutil.copytree(classifiers["tags"], tmp_path / "run")
     decisions = decide_run(run, F1, scaled=False)
-    metrics = evaluate_run(run, split="selection", batch_size=3)
+    told: list[str] = []
+    metrics = evaluate_run(run, split="selection", batch_size=3, tell=told.append)
+    assert "were fitted on the rows of selection" in " ".join(told)
     assert read_decisions(run) == decisions
     assert metrics == pytest.approx(json.loads((run / "metrics.json").read_text())["selection"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,7 @@ def test_confusion_matrix_has_targets_in_its_rows(labelled):
 
 
 def test_jaccard_and_hamming_are_what_their_names_say(make_predictions):
+    """Pitfall 9."""
     # Row 1: given {0, 1}, true {0}; row 2: nothing given, nothing true; row 3: given {2}, true {1}.
     predicted = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]])
     targets = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 0]], dtype=np.int8)
@@ -52,7 +55,36 @@ def test_jaccard_and_hamming_are_what_their_names_say(make_predictions):
     assert values["subset_accuracy"] == pytest.approx(1 / 3)
 
 
+AVERAGES = ("macro", "micro", "weighted", "samples")
+
+
+def namesake(name):
+    """The function of scikit-learn or scipy that ``name`` is called after, with the average that it names."""
+    if name == "subset_accuracy":  # scikit-learn's word for accuracy_score of many labels
+        return partial(sk.accuracy_score)
+    base, _, average = name.rpartition("_")
+    base, given = (base, {"average": average}) if average in AVERAGES else (name, {})
+    found = (getattr(room, word, None) for room in (sk, stats) for word in (f"{base}_score", base))
+    return partial(next(function for function in found if function is not None), **given)
+
+
+@pytest.mark.parametrize(("problem_type", "name"), EVERY_METRIC)
+def test_a_metric_is_what_scikit_learn_calls_so(random_predictions, problem_type, name):
+    """Pitfall 9: a Jaccard index that was called a Hamming score."""
+    predictions = random_predictions(problem_type, 120, 2, 4)
+    answer = predictions.predicted
+    if name.startswith(("roc_auc", "log_loss")):
+        answer = predictions.probabilities.astype(np.float64)
+        if problem_type == SINGLE:
+            answer = (answer / answer.sum(axis=1, keepdims=True))[:, 1]
+    more = {"zero_division": 1} if name.startswith("jaccard") else {}
+    expected = namesake(name)(predictions.targets, answer, **more)
+    expected = getattr(expected, "statistic", expected)
+    assert compute_metrics(predictions, [name])[name] == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_metric_is_called_a_hamming_score():
+    """Pitfall 9."""
     assert [name for _, name in EVERY_METRIC if "hamming" in name] == ["hamming_loss"]
     assert not higher_is_better("hamming_loss")
 

@@ -66,6 +66,7 @@ def test_medians_and_quantiles_are_worked_by_hand():
 
 
 def test_slow_warm_up_is_not_in_any_figure():
+    """Pitfall 8."""
     clock = Clock()
     predictor = Sleeper(clock, [9.0] * 4 + [0.001], [90.0] * 2 + [1.0], [])
     speed = measure({"one": predictor}, TEXTS, repeats=2, warmup=2, single_texts=2, bulk_texts=4, clock=clock)["one"]
@@ -134,6 +135,7 @@ def test_conditions_are_recorded_and_everything_is_plain_json():
 
 
 def test_lazy_or_missing_answers_are_refused():
+    """Pitfall 8: a time is taken of work that is done."""
     clock = Clock()
 
     class Half(Sleeper):

@@ -13,6 +13,7 @@ from potstill.data.windows import UNCUT, Windows, cut_windows
 from potstill.errors import DataError
 from potstill.finetune import stage
 from potstill.recipe import FinetuneJob
+from potstill.report.stage import write_card
 from potstill.runtime.torch_predictor import TorchPredictor
 
 
@@ -51,6 +52,8 @@ def test_windows_train_on_every_token_and_are_told(run) -> None:
     assert cut.predictions("test").truncated.any()
     assert not windowed.predictions("test").truncated.any()
     assert "potstill_windows" not in json.loads((cut.path / "config.json").read_text())
+    write_card(windowed.path)
+    assert "tokens in windows that share 0" in (windowed.path / "README.md").read_text(encoding="utf-8")
 
 
 def test_fine_tuning_a_windowed_model_anew_can_cut_again(run) -> None:

@@ -56,6 +56,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # -- sharing and resuming -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shared_stages_are_done_once_and_finished_ones_not_again(planned, run_here, trained):
     plan = planned(grid={"finetune.warmup": [0.1, 0.2, 0.3]}, seeds=[1])
     assert run_here(plan).failed == {}

@@ -25,6 +25,20 @@ def test_a_confusion_matrix_of_other_texts_is_refused(small_report, change_arm):
         check_report(wrong)
 
 
+def test_failures_that_the_confusion_matrix_contradicts_are_refused(small_report):
+    task = small_report.tasks[0]
+    student = next(arm for arm in task.arms if arm.role == "student")
+    wrong = sum(map(sum, student.confusion)) - sum(row[i] for i, row in enumerate(student.confusion))
+
+    def beside(n_wrong, split=task.split):
+        return replace(small_report, tasks=[replace(task, failures={"split": split, "n_wrong": n_wrong})])
+
+    check_report(beside(wrong))
+    check_report(beside(0, split="selection"))
+    with pytest.raises(CheckError, match=rf"study of failures counts {wrong + 1} wrong texts and the confusion matrix"):
+        check_report(beside(wrong + 1))
+
+
 def test_label_counts_that_do_not_add_up_to_their_split_are_refused(small_report):
     task = replace(small_report.tasks[0], rows_per_label={"train": {"unacceptable": 3000, "acceptable": 1}})
     with pytest.raises(CheckError, match="labels of train count 3001 rows, the split has 6258"):

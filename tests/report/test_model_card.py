@@ -8,6 +8,7 @@ from dataclasses import replace
 import huggingface_hub
 import pytest
 
+from potstill.data.windows import Windows
 from potstill.report.model_card import ModelCard, render_model_card, write_model_card
 
 CARD = ModelCard(
@@ -39,6 +40,14 @@ CARD = ModelCard(
     recipe_yaml="student:\n  layers: 3\n",
     versions={"potstill": "0.1.0", "torch": "2.13.0"},
 )
+
+
+def test_a_card_says_how_long_texts_are_read() -> None:
+    windowed = render_model_card(replace(CARD, windows=Windows(32, "max"), truncated_share=0.0))
+    assert "Inputs are cut at 128 tokens." in render_model_card(CARD)
+    assert "more than 128 tokens in windows that share 32 and takes the maximum of their logits" in windowed
+    assert "Inputs are cut" not in windowed
+    assert "Inputs are never cut." in render_model_card(replace(CARD, max_length=None))
 
 
 def parsed(card: ModelCard) -> huggingface_hub.ModelCardData:

@@ -91,6 +91,14 @@ def test_the_page_says_the_computed_verdict_and_what_was_left_out(page, report):
     assert "2.1% of the texts of validation were cut" in text
 
 
+def test_the_learning_rate_is_drawn_where_a_training_has_one(small_report, change_arm):
+    title = f"{small_report.tasks[0].name}, student: learning rate"
+    rates = [{"epoch": epoch, "learning_rate": 2e-5 / epoch} for epoch in (1, 2, 3)]
+    assert title in render_page(change_arm(small_report, "student", history=rates))
+    for history in ([], [{"epoch": 1, "learning_rate": 2e-5}], [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]):
+        assert title not in render_page(change_arm(small_report, "student", history=history))
+
+
 def test_rising_validation_loss_is_warned_of_at_the_top_and_beside_its_curves(page):
     text = read(page).text
     assert text.count("Validation loss rose from 0.350 (epoch 2)") == 2

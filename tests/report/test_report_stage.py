@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -49,6 +50,12 @@ def test_the_page_of_one_run_is_written_into_it(classifiers, tmp_path):
     accuracy = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]
     assert f"{accuracy:.3f}" in page
     assert "bad" in page
+
+
+def test_the_metric_on_the_selection_split_is_the_median_of_the_runs(experiment):
+    runs = [RunFolder.open(run) for run in sorted((experiment.folder / "tasks" / "reviews" / "student").glob("seed-*"))]
+    stored = [json.loads((run.path / "metrics.json").read_text())["selection"]["accuracy"] for run in runs]
+    assert stage._run_figures(runs)["on_selection"] == pytest.approx(np.median(stored))
 
 
 def test_the_evidence_of_an_arm_agrees_with_itself(experiment):

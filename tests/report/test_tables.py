@@ -54,6 +54,13 @@ def test_metrics_table_puts_the_primary_metric_first(report):
     assert "p < 0.001 (paired bootstrap)" in table.rows[1][-1].detail
 
 
+def test_what_choices_saw_is_a_column_of_its_own(small_report, change_arm):
+    chosen = tables.metrics_table(change_arm(small_report, "student", on_selection=0.4125).tasks[0])
+    assert chosen.columns[-1] == "matthews_corrcoef on selection"
+    assert [row[-1].text for row in chosen.rows] == ["–", "0.412", *["–"] * (len(chosen.rows) - 2)]
+    assert "on selection" not in " ".join(tables.metrics_table(small_report.tasks[0]).columns)
+
+
 def test_per_class_table_holds_every_label_and_every_arm(report):
     table = tables.per_class_table(report.tasks[2])
     assert [row[0].text for row in table.rows] == list(report.tasks[2].label_names)

@@ -29,7 +29,7 @@ def evaluate(
     """Predict a split, store the predictions in the run, and print the metrics computed from them."""
     from potstill import pipeline
 
-    metrics = pipeline.evaluate(run, split=split, data_dir=data_dir, batch_size=batch_size)
+    metrics = pipeline.evaluate(run, split=split, data_dir=data_dir, batch_size=batch_size, tell=tell)
     if json:
         print_json(metrics)
     else:

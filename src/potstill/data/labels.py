@@ -41,7 +41,8 @@ def read_targets(columns: Columns, label_names: Sequence[str], problem_type: Pro
 
     Returns ``(n,)`` int64 for one label, ``(n, k)`` int8 of 0/1 for many (from k columns of 0/1, or from one column of
     lists of names), ``(n,)`` float32 for regression. ``source`` names the file in complaints; rows count from 1.
-    Raises DataError for a label that is missing, not in the list, not a number, or hidden.
+    Raises DataError for a label that is missing, not in the list, not a number, or hidden, and for a single label where
+    many are expected.
     """
     _refuse_hidden(columns, label_names, source)
     first = next(iter(columns))
@@ -49,10 +50,24 @@ def read_targets(columns: Columns, label_names: Sequence[str], problem_type: Pro
         return _read_scores(first, columns[first], source)
     if problem_type == "single_label_classification":
         return _read_classes(first, columns[first], label_names, source)
-    if len(columns) == 1 and _holds_lists(columns[first]):
-        return _read_lists(first, columns[first], label_names, source)
-    flags = [_read_flags(column, values, source) for column, values in columns.items()]
-    return np.stack(flags, axis=1)
+    return _read_many(columns, label_names, source)
+
+
+def _read_many(columns: Columns, label_names: Sequence[str], source: str) -> np.ndarray:
+    (first, values), *others = columns.items()
+    if not others and _holds_lists(values):
+        targets, named = _read_lists(first, values, label_names, source), list(label_names)
+    else:
+        targets = np.stack([_read_flags(column, flags, source) for column, flags in columns.items()], axis=1)
+        named = list(columns)
+    if targets.shape[1] < 2:
+        # scikit-learn takes one column for classes 0 and 1, and its metrics would be other ones under the same names
+        raise DataError(
+            f"{source}: a task of many labels needs two or more",
+            found=", ".join(named) or "none",
+            do="make it one label of two, a name or a number in each row",
+        )
+    return targets
 
 
 def _refuse_hidden(columns: Columns, label_names: Sequence[str], source: str) -> None:

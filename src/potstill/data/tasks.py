@@ -265,9 +265,10 @@ def _assign_roles(
     train, others = parts["train"], {split: part for split, part in parts.items() if split != "train"}
     if not others:
         rows = stratified_split(train.targets, fractions, seed, task.problem_type)
-        shares = "/".join(f"{100 * fraction:g}" for fraction in fractions)
+        asked = "/".join(f"{100 * fraction:g}" for fraction in fractions)
         names = ("train", "selection", task.report_split)
-        notes.append(f"one file only: split {shares} into {', '.join(names)}, stratified, seed {seed}")
+        counted = ", ".join(_counted(name, len(of), len(train)) for name, of in zip(names, rows, strict=True))
+        notes.append(f"one file only: asked for {asked}, split into {counted}, stratified, seed {seed}")
         return {name: train.select(indices) for name, indices in zip(names, rows, strict=True)}
     if task.report_split not in others:
         raise DataError(f"{task.name} has no split {task.report_split}", allowed=sorted(parts))
@@ -278,8 +279,14 @@ def _assign_roles(
     fitted, held_out = stratified_split(train.targets, (1 - fraction, fraction), seed, task.problem_type)
     if not len(held_out):
         raise DataError(f"{task.name} has too few training rows to hold some out", found=len(train), do="add rows")
-    notes.append(f"selection: {len(held_out):,} rows carved from train ({fraction:.1%}), stratified, seed {seed}")
+    share = len(held_out) / len(train)
+    notes.append(f"selection: {len(held_out):,} rows carved from train ({share:.1%}), stratified, seed {seed}")
     return {"train": train.select(fitted), "selection": train.select(held_out), **others}
+
+
+def _counted(name: str, n_rows: int, n_all: int) -> str:
+    """The rows that a split really has, and their share: the one that was asked for may not be reached."""
+    return f"{name} {n_rows:,} ({n_rows / n_all:.1%})"
 
 
 def _limited(
@@ -317,11 +324,17 @@ def _label_counts(task: Task, part: Split) -> dict[str, int]:
 
 
 def _repeated(splits: Mapping[str, Split]) -> list[str]:
-    """For every split but train, in words, how many of its texts the training split holds too: they prove little."""
-    known = {hash(text) for text in splits["train"].texts}
-    counts = {name: sum(hash(text) in known for text in part.texts) for name, part in splits.items() if name != "train"}
-    sentence = "{}: {:,} of {:,} texts also occur in train"
-    return [sentence.format(name, count, len(splits[name])) for name, count in counts.items() if count]
+    """In words, how many texts of each split an earlier one holds too: they prove little.
+
+    Earlier are train, which a model learns, and selection, on which its epoch and its thresholds are chosen.
+    """
+    read = {name: np.fromiter(map(hash, part.texts), np.int64, len(part)) for name, part in splits.items()}
+    told = []
+    for earlier in ("train", "selection"):
+        for name, texts in read.items():
+            if name not in ("train", earlier) and (count := int(np.isin(texts, read[earlier]).sum())):
+                told.append(f"{name}: {count:,} of {len(texts):,} texts also occur in {earlier}")
+    return told
 
 
 def _fingerprint(task: Task, splits: Mapping[str, Split]) -> str:

@@ -15,6 +15,8 @@ from potstill.records import Text
 
 UNCUT = 2**31 - 1
 """A maximum length that cuts no text."""
+WINDOWS_ENTRY = "potstill_windows"
+"""Where the ``config.json`` of a classifier says how it reads long texts; absent from one that cuts them."""
 
 
 @dataclass(frozen=True)

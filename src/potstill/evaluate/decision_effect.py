@@ -74,7 +74,8 @@ class DecisionEffect:
         primary = self.metrics[self.metric]
         seeds = f", median of {self.n_seeds} seeds" if self.n_seeds > 1 else ""
         where = f"on {self.n_rows:,} rows of {self.split}{seeds}"
-        parts = [f"{_judgement(primary)} {where}: {_figures(primary)}{_interval(primary)}."]
+        figures = "" if primary.word == "undefined" else f": {_figures(primary)}{_interval(primary)}"
+        parts = [f"{_judgement(primary)} {where}{figures}."]
         others = [effect for name, effect in self.metrics.items() if name != self.metric]
         for words, title in (
             (("worse",), "Worse beyond chance"),
@@ -98,7 +99,7 @@ def _judgement(primary: MetricEffect) -> str:
         "worse": f"The decisions hurt {primary.name}",
         "unchanged": f"The decisions leave {primary.name} as it is",
         "not distinguishable": f"Whether the decisions change {primary.name} for better or worse cannot be told",
-    }.get(primary.word, f"{primary.name} has no value, so nothing can be said of it")
+    }.get(primary.word, f"{primary.name} has no value")
 
 
 def _figures(effect: MetricEffect) -> str:

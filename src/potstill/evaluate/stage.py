@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -98,11 +98,17 @@ def _store_metrics(folder: Path, split: str, predictions: Predictions, metrics: 
 
 
 def evaluate_run(
-    run: Path | str, *, split: str | None = None, data_dir: Path | None = None, batch_size: int = 64
+    run: Path | str,
+    *,
+    split: str | None = None,
+    data_dir: Path | None = None,
+    batch_size: int = 64,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float]:
     """Metrics of a classifier's run on one split of its task, predictions stored in the run.
 
-    The run's temperature and thresholds are obeyed. ``split`` None is the split the task reports on. Raises
+    The run's temperature and thresholds are obeyed, and ``tell`` is told where they were fitted on these rows.
+    ``split`` None is the split the task reports on. Raises
     RunFolderError when the run is no classifier of ours or now predicts the split that its decisions were fitted on
     otherwise than then, and DataError naming the splits there are.
     """
@@ -112,21 +118,21 @@ def evaluate_run(
     predictor = open_predictor(run, batch_size=batch_size, max_length=folder.manifest["max_length"])
     metrics = (folder.manifest["metric"], *data.task.metrics)
     predictions = predict_split(predictor, rows)
-    if _decisions_rest_on(folder, chosen, predictions):
-        return _store_metrics(folder.path, chosen, folder.predictions(chosen), metrics)
+    decisions = read_decisions(folder.path)
+    if decisions is not None and decisions.split == chosen:
+        tell(f"temperature and thresholds were fitted on the rows of {chosen}: figures on them flatter the model")
+        if _said_again(folder, chosen, predictions):
+            return _store_metrics(folder.path, chosen, folder.predictions(chosen), metrics)
     values = store_predictions(folder.path, chosen, predictions, metrics)
     read_decisions(folder.path)  # raises where they rested on what was there before
     return values
 
 
-def _decisions_rest_on(run: RunFolder, split: str, fresh: Predictions) -> bool:
-    """Whether the run's decisions were fitted on what it predicts of ``split``, and ``fresh`` is that but for rounding.
+def _said_again(run: RunFolder, split: str, fresh: Predictions) -> bool:
+    """Whether ``fresh`` is what is stored of ``split`` but for rounding.
 
-    Then what is stored stays: another rounding, by another size of batch, would part it from the decisions.
+    Where decisions were fitted on that it stays: another rounding, by another size of batch, would part the two.
     """
-    decisions = read_decisions(run.path)
-    if decisions is None or decisions.split != split:
-        return False
     stored = run.raw_predictions(split)
     assert stored.targets is not None
     assert fresh.targets is not None
@@ -188,15 +194,18 @@ def compare_runs(arms: Mapping[str, Sequence[Path]], *, metric: str | None = Non
 
 
 def fingerprint_of_arms(arms: Mapping[str, Sequence[Path]]) -> str:
-    """Identity of what ``compare_runs`` holds together: runs, and their predictions of the reported split."""
+    """Identity of what ``compare_runs`` holds together: what the runs say of the reported split."""
     runs = {name: [_open_classifier_run(path) for path in paths] for name, paths in arms.items()}
-    return fingerprint({name: [_identity(run) for run in same_arm] for name, same_arm in runs.items()})
+    return fingerprint(
+        {name: [identity_of(run, run.manifest["report_split"]) for run in same_arm] for name, same_arm in runs.items()}
+    )
 
 
-def _identity(run: RunFolder) -> tuple[str, ...]:
+def identity_of(run: RunFolder, split: str) -> tuple[str, ...]:
+    """Of what a run says of ``split``: another once the run, its stored predictions or its decisions are others."""
     decisions = run.path / FILE
     decided = (sha256_of(decisions),) if decisions.is_file() else ()
-    return run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"]), *decided
+    return run.manifest["fingerprint"], run.predictions_fingerprint(split), *decided
 
 
 def _require_one_rule(runs: Sequence[RunFolder]) -> None:

@@ -25,6 +25,7 @@ class ArmEvidence:
     """One model on one task, over all its seeds.
 
     metrics: metric -> one value per seed, in the order of ``seeds``; medians, intervals: metric -> value.
+    on_selection: the primary metric on the split that choices were made on, median over seeds.
     retention: the primary metric as a share of the teacher's (1.0 is the teacher itself); p_value, by ``test``, of the
     difference from the teacher, and p_beside of that from each other arm; agreement: share of texts on which the arm
     decides as the teacher does.
@@ -42,6 +43,7 @@ class ArmEvidence:
     seeds: Sequence[int] = ()
     metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
     medians: Mapping[str, float] = field(default_factory=dict)
+    on_selection: float | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     retention: float | None = None
     retention_interval: Interval | None = None
@@ -110,12 +112,20 @@ class DistillationEvidence:
 
 
 @dataclass(frozen=True)
+class StudyTab:
+    """A study with a page of its own, ``html``, which is self-contained; ``title`` is what its tab says."""
+
+    title: str
+    html: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything one page shows.
 
     created: date and time in words; recipe_yaml: the recipe as resolved; commands: what to type to get this again;
     layer_map: rows, all with the same keys, saying where the student's tensors came from; versions and machine: name ->
-    value; notes: whatever else was skipped or cut, in words.
+    value; notes: whatever else was skipped or cut, in words; studies: pages that the report holds as tabs.
     """
 
     title: str
@@ -128,6 +138,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    studies: Sequence[StudyTab] = ()
 
     @property
     def arm_names(self) -> list[str]:
@@ -148,8 +159,8 @@ def check_report(report: Report) -> None:
     """Raise CheckError where two figures about the same predictions contradict each other.
 
     A confusion matrix must hold as many texts as the split was counted to have, its diagonal must be the accuracy
-    stated for its seed, the counts per label of a split must add up to its rows, and what was compared must be the
-    median of what the seeds reached.
+    stated for its seed and what is off it the failures of the study, the counts per label of a split must add up to its
+    rows, and what was compared must be the median of what the seeds reached.
     """
     for task in report.tasks:
         with_confusion = [arm for arm in task.arms if arm.confusion]
@@ -158,8 +169,23 @@ def check_report(report: Report) -> None:
         for arm in with_confusion:
             _check_total(task, arm)
             _check_diagonal(task, arm)
+        _check_failures(task)
         for arm in task.arms:
             _check_medians(task, arm)
+
+
+def _check_failures(task: TaskEvidence) -> None:
+    """The study is of the first seed of the first student, as its confusion matrix is."""
+    failures, student = task.failures, next((arm for arm in task.arms if arm.role == "student"), None)
+    if failures is None or student is None or not student.confusion or failures["split"] != task.split:
+        return
+    wrong = sum(map(sum, student.confusion)) - sum(row[i] for i, row in enumerate(student.confusion))
+    if failures["n_wrong"] != wrong:
+        raise CheckError(
+            f"{task.name}, {student.name}: the study of failures counts {failures['n_wrong']} wrong texts and the "
+            f"confusion matrix {wrong}",
+            do="study them again with: potstill failures",
+        )
 
 
 def _check_medians(task: TaskEvidence, arm: ArmEvidence) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from potstill.data.windows import Windows
 from potstill.records import ProblemType
 from potstill.report.evidence import Interval
 from potstill.report.sentences import percent
@@ -45,7 +46,7 @@ class ModelCard:
     summary: one sentence saying what the model is; making: steps in words, in order; data_notes: what it was trained
     on, with what was dropped; limitations: what is known beyond what the figures here already tell.
     opens_with: what gives the model back, plain transformers, or potstill where it is of a kind of its own.
-    max_length: in tokens, None where texts are never cut.
+    max_length: in tokens, None where texts are never cut; windows: how longer ones are read, None where they are cut.
     language: as ISO 639-1 has it, None where it is not known.
     base_model, dataset_id: names on the hub, None for a local folder or file. license: its name on the hub, None when
     nobody said. metrics: by scikit-learn's names, on ``split``; intervals of 95%. truncated_share is in [0, 1].
@@ -56,6 +57,7 @@ class ModelCard:
     summary: str
     created: str
     max_length: int | None
+    windows: Windows | None = None
     purpose: Purpose = "text-classification"
     problem_type: ProblemType | None = None
     label_names: Sequence[str] = ()

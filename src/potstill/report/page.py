@@ -15,7 +15,7 @@ from potstill.report.decisions.view import DecisionView, view_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, History, Report, TaskEvidence, check_report
 from potstill.report.failures.tables import FailuresView, failures_view
 from potstill.report.figures import Curve, Dot, draw_confusion, draw_curves, draw_dots, draw_tradeoff
-from potstill.report.shell import fill_page
+from potstill.report.shell import embed_json, fill_page
 from potstill.runs import write_text
 
 MOST_WARNINGS = 3
@@ -68,8 +68,8 @@ def render_page(report: Report) -> str:
     return fill_page(
         "page.html.j2",
         title=report.title,
-        styles="failures.css",
-        script="failures.js",
+        styles=("failures.css", "studies.css"),
+        scripts=("failures.js", "studies.js"),
         report=report,
         verdict=sentences.verdict(report),
         retention=tables.retention_table(report) if report.tasks else None,
@@ -80,6 +80,7 @@ def render_page(report: Report) -> str:
         views=views,
         warnings=_warnings(report),
         layer_map=tables.mapping_table(report.layer_map),
+        studies=[(tab.title, embed_json(tab.html)) for tab in report.studies],
     )
 
 
@@ -131,8 +132,9 @@ def _draw_confusion(task: TaskEvidence, arm: ArmEvidence) -> Markup:
 
 
 def _draw_training(task: TaskEvidence, arm: ArmEvidence) -> _Drawn:
-    """Loss and primary metric of fine-tuning over epochs, its epochs side by side, and its rates where they differ."""
-    drawn = _draw_names(arm.history, ("loss", task.metric), f"{task.name}, {arm.name}", arm.best_epoch)
+    """Loss, primary metric and rate over the epochs, the epochs side by side, and rates by depth where they differ."""
+    of = f"{task.name}, {arm.name}"
+    drawn = _draw_names(arm.history, ("loss", task.metric), of, arm.best_epoch) + _draw_rate(arm.history, of)
     details = [table for table in (tables.epoch_table(arm), tables.rate_table(arm)) if table is not None]
     return _Drawn(
         arm.name,
@@ -141,6 +143,15 @@ def _draw_training(task: TaskEvidence, arm: ArmEvidence) -> _Drawn:
         notes=[arm.choice] if arm.choice else (),
         details=details,
     )
+
+
+def _draw_rate(history: History, of: str) -> list[Markup]:
+    """The rate of the head over the epochs; nothing of a training with fewer than two records of it."""
+    points = [(row["epoch"], row["learning_rate"]) for row in history if _is_point(row, "learning_rate")]
+    if len(points) < 2:
+        return []
+    x, y = zip(*points, strict=True)
+    return [Markup(draw_curves([Curve("head", x, y)], title=f"{of}: learning rate", unit="learning rate"))]
 
 
 def _draw_distillation(run: DistillationEvidence) -> _Drawn:

@@ -13,18 +13,15 @@ from markupsafe import Markup
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def fill_page(template: str, *, title: str, styles: str = "", script: str | Sequence[str] = "", **content: Any) -> str:
+def fill_page(
+    template: str, *, title: str, styles: Sequence[str] = (), scripts: Sequence[str] = (), **content: Any
+) -> str:
     """A self-contained page of a template that extends the shell, as HTML text.
 
-    ``styles`` and ``script`` name files beside the template, which follow those that every page has; several scripts
-    follow one another.
+    ``styles`` and ``scripts`` name files beside the template, which follow those that every page has.
     """
-    scripts = (script,) if isinstance(script, str) else script
-    return (
-        environment()
-        .get_template(template)
-        .render(title=title, styles=_inline("page.css", styles), script=_inline("page.js", *scripts), **content)
-    )
+    inside = {"styles": _inline("page.css", *styles), "script": _inline("page.js", *scripts)}
+    return environment().get_template(template).render(title=title, **inside, **content)
 
 
 def embed_json(content: Any) -> Markup:
@@ -46,4 +43,4 @@ def environment(*, autoescape: bool = True) -> Environment:
 
 
 def _inline(*names: str) -> Markup:
-    return Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names if name))
+    return Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))

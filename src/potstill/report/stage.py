@@ -12,6 +12,7 @@ import yaml
 
 from potstill.data.catalogue import CATALOGUE, Task
 from potstill.data.corpora import language_of
+from potstill.data.windows import WINDOWS_ENTRY, Windows
 from potstill.decisions import read_decisions
 from potstill.errors import RunFolderError
 from potstill.evaluate.metrics import confusion, per_class
@@ -20,9 +21,10 @@ from potstill.evaluate.stage import compare_runs, is_classifier
 from potstill.records import Predictions
 from potstill.report.decisions.evidence import gather_decisions
 from potstill.report.evidence import ArmEvidence, DistillationEvidence, Interval, Report, TaskEvidence
-from potstill.report.failures.stage import experiment_failures, kept_failures
+from potstill.report.failures.stage import experiment_failures, failures_left_out, kept_failures
 from potstill.report.model_card import ModelCard, Purpose, write_model_card
 from potstill.report.page import write_page
+from potstill.report.tabs import left_out, study_tabs
 from potstill.runs import RunFolder, parameters_on_disk, read_json
 
 PAGE = "report.html"
@@ -55,7 +57,12 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         recipe_yaml=_public_recipe(root),
         versions=measured["versions"],
         machine=measured["machine"],
-        notes=[note for run in encoders.values() for note in run.manifest.get("notes") or ()],
+        notes=[
+            *(note for run in encoders.values() for note in run.manifest.get("notes") or ()),
+            *(note for task in experiment["tasks"] for note in left_out(root, task)),
+            *(note for task in experiment["tasks"] for note in failures_left_out(root, task)),
+        ],
+        studies=[tab for task in experiment["tasks"] for tab in study_tabs(root, task)],
     )
 
 
@@ -103,7 +110,16 @@ def _of_baseline(run: RunFolder) -> Sequence[str]:
 
 def _model_type(run: RunFolder) -> str:
     """The family of the run's model, as its ``config.json`` has it."""
-    return str((read_json(run.path / "config.json") or {}).get("model_type"))
+    return str(_config(run).get("model_type"))
+
+
+def _config(run: RunFolder) -> Mapping[str, Any]:
+    return read_json(run.path / "config.json") or {}
+
+
+def _windows(run: RunFolder) -> Windows | None:
+    kept = _config(run).get(WINDOWS_ENTRY)
+    return None if kept is None else Windows(**kept)
 
 
 def _measured(folder: Path) -> dict[str, Any]:
@@ -151,6 +167,7 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
     return {
         "seeds": [_seed(run) for run in runs],
         "metrics": {name: [metrics[name] for metrics in by_seed] for name in by_seed[0]},
+        "on_selection": _on_selection(runs),
         "confusion": confusion(predictions).tolist() if single else [],
         "shown_seed": _seed(first),
         "per_class": [] if predictions.problem_type == "regression" else per_class(predictions),
@@ -165,6 +182,13 @@ def _run_figures(runs: Sequence[RunFolder]) -> dict[str, Any]:
         "truncated_share": _share(predictions),
         "decisions": gather_decisions(runs),
     }
+
+
+def _on_selection(runs: Sequence[RunFolder]) -> float | None:
+    """The primary metric on the selection split, median over the runs; None where one of them lacks it."""
+    found = [_numbers(run.metrics().get("selection", {})).get(run.manifest["metric"]) for run in runs]
+    known = [value for value in found if value is not None]
+    return median(known) if len(known) == len(runs) else None
 
 
 def _share(predictions: Predictions) -> float:
@@ -276,6 +300,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         summary=f"A classifier of {name} ({len(labels)} outputs), {_kind(run)}.",
         created=manifest["finished"],
         max_length=manifest["max_length"],
+        windows=_windows(run),
         problem_type=manifest["problem_type"],
         label_names=labels,
         text_pair=known is not None and known.problem_type != "multi_label_classification" and _is_pair(known),

@@ -60,14 +60,20 @@ def _compared_with(first: str) -> str:
 
 
 def metrics_table(task: TaskEvidence) -> Table:
-    """Arms down, metrics across: median over the seeds, with the interval; then what holds against the teacher."""
+    """Arms down, metrics across: median over the seeds, with the interval; then what holds against the teacher.
+
+    Last the primary metric on the selection split, where any arm has it: what choices saw, and no measure of quality.
+    """
     metrics = list(dict.fromkeys([task.metric, *(name for arm in task.arms for name in arm.medians)]))
+    shown = any(arm.on_selection is not None for arm in task.arms)
     rows = []
     for arm in task.arms:
         values = [_metric_cell(arm, metric) for metric in metrics]
         agreement = Cell(percent(arm.agreement), sort=arm.agreement)
-        rows.append([Cell(arm.name, _seeds(arm)), *values, agreement, _against_teacher(arm)])
-    return Table(["model", *metrics, "agrees with teacher", "difference from teacher"], rows)
+        on_selection = [_number(arm.on_selection)] if shown else []
+        rows.append([Cell(arm.name, _seeds(arm)), *values, agreement, _against_teacher(arm), *on_selection])
+    columns = ["model", *metrics, "agrees with teacher", "difference from teacher"]
+    return Table([*columns, f"{task.metric} on selection"] if shown else columns, rows)
 
 
 def per_class_table(task: TaskEvidence) -> Table | None:
@@ -214,7 +220,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _number(value: float) -> Cell:
+def _number(value: float | None) -> Cell:
     return Cell(_decimal(value), sort=value)
 
 

@@ -68,6 +68,19 @@ def test_arms_that_are_equal_share_the_better_rank_and_the_first_place(make_scor
     assert [(one.rank_low, one.rank_high) for one in standings[1:]] == [(1, 2), (1, 2)]
 
 
+def test_the_rank_of_many_equal_arms_lies_within_its_bounds(make_scores):
+    # arms that answer one class always are equal in every resample: each may be first, each may be last of them
+    scores = make_scores({"a": [0.5], "b": [0.0], "c": [0.0], "d": [0.0], "e": [0.0]}, noise=0.0)
+    standings = rank_arms(scores)
+    assert [(one.rank, one.rank_low, one.rank_high) for one in standings] == [(1, 1, 1), *[(2, 2, 5)] * 4]
+
+
+def test_the_order_of_seeds_parts_no_arms(make_scores):
+    # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in their last bit
+    assert (0.1 + 0.2 + 0.3) != (0.3 + 0.2 + 0.1)
+    assert [one.rank for one in rank_arms(make_scores({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1]}))] == [1, 1]
+
+
 def test_less_is_better_of_a_loss(make_scores):
     standings = rank_arms(make_scores({"a": [0.5], "b": [0.8]}, metric="log_loss"))
     assert [one.rank for one in standings] == [1, 2]

@@ -197,7 +197,43 @@ def test_the_files_are_written_beside_the_page(written, study):
     assert [(row["student.layers"], row["seed"]) for row in runs[:2]] == [("1", "1"), ("1", "2")]
 
 
+def test_a_number_that_there_is_not_is_an_empty_cell_of_the_csv():
+    assert ablation_page._csv([{"mean": float("nan"), "rank": 1}, {"rank": 2}]) == "mean,rank\n,1\n,2\n"
+
+
 def test_a_report_without_a_study_says_so():
     page = render_ablation(AblationReport("x", "", 2, [], failed={"a": "why", "b": "why"}))
     assert "No arm has a result." in page
     assert "2 of 2 arms failed" in page
+
+
+def test_a_report_whose_baseline_failed_does_not_say_that_all_did():
+    page = render_ablation(AblationReport("x", "", 3, [], failed={"a": "why"}))
+    assert "No arm has a result." not in page
+    assert "Nothing could be compared: the baseline" in page
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_page_opens_without_complaint_and_its_table_sorts(chromium: Any, written: Path, study: Study):
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    chromium.get((written / "report.html").as_uri())
+    parameters = list(arm_table(study).columns).index("parameters")
+    shown = (
+        "const column = arguments[0]; document.querySelectorAll('thead th')[column].click();"
+        "return [...document.querySelectorAll('tbody tr')].map((row) => Number(row.cells[column].dataset.sort))"
+    )
+    counts = sorted(float(arm.n_parameters) for arm in study.arms)
+    assert chromium.execute_script(shown, parameters) == counts[::-1]
+    assert chromium.execute_script(shown, parameters) == counts
+    assert chromium.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_page_is_no_wider_than_the_screen(chromium: Any, written: Path):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    chromium.get((written / "report.html").as_uri())
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 390
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

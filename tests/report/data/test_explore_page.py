@@ -179,6 +179,8 @@ def test_many_classes_fit_on_the_page():
         study_rows(Rows("many", (part,), "train", "single_label_classification", names), None), made=MADE
     )
     assert all(name in page for name in names)
+    for figure in ("Share of each label", "Words by class of train", "Classes by their words"):
+        assert f"{figure}: the first 40 of 60" in page
 
 
 def test_warnings_tell_leaks_contradictions_and_strange_texts(studies):
@@ -229,6 +231,14 @@ def test_sentences_are_of_the_numbers(studies):
     assert any("Word counts are exact." in note for note in method_notes(studies[None]))
     assert (count_of(1, "text"), count_of(1200, "text")) == ("1 text", "1,200 texts")
     assert (share_of(1, 10_000), share_of(0, 5), share_of(1, 4)) == ("<0.1%", "0.0%", "25.0%")
+
+
+def test_what_the_tokenizer_does_not_know_is_told_in_a_whole_sentence(letters, studies, pages):
+    assert f"{studies[None].tokens.unknown:,} of them (" in pages[None]
+    assert "stand for what it does not know." in pages[None]
+    part = Part("texts", ["a good film", "the film"])
+    known = render_explore_page(study_rows(Rows("x", (part,), "texts"), letters, tokenizer_name="letters"), made=MADE)
+    assert "; none of them stands for something that it does not know." in known
 
 
 def test_forgotten_words_are_told(letters):

@@ -5,6 +5,7 @@ The oracle of what a filter leaves is numpy on the predictions behind the page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -255,7 +256,7 @@ def test_what_was_searched_for_is_marked_and_texts_stay_text(open_page, make_fai
     page.set(search="</script>")
     assert page.texts(".rows .text > p:first-child") == made.texts[:ROWS_PER_PAGE]
     assert set(page.texts(".rows mark")) == {"</script>"}
-    assert page.run("return document.querySelectorAll('.rows img, .rows b:not(.bad)').length") == 0
+    assert page.run("return document.querySelectorAll('.rows img, .rows .text b').length") == 0
     assert page.driver.title == title
     assert page.complaints() == []
 
@@ -291,6 +292,21 @@ def test_many_labels_are_filtered_one_by_one(open_page, make_failures):
     for mistake, rows in expected.items():
         page.set(show="all", label=1, mistake=mistake)
         assert set(page.all_shown()) == set(made.student.ids[rows].tolist()), mistake
+    assert page.complaints() == []
+
+
+def test_of_many_labels_both_models_tell_their_probabilities(open_page, make_failures):
+    made = make_failures(MULTI, 60)
+    page = open_page(render_failures(made.summary))
+    page.set(show="all", sort="id")
+    answers = page.texts(".rows li .facts > .answer")
+    for row, drawn in enumerate(zip(answers[::2], answers[1::2], strict=True)):
+        for model, words in zip((made.student, made.teacher), drawn, strict=True):
+            concerned = (model.targets[row] == 1) | (model.predicted[row] == 1)
+            told = {name: float(share) for name, share in re.findall(r"(label-\d+) \(([\d.]+)%\)", words)}
+            expected = {model.label_names[i]: 100 * model.probabilities[row, i] for i in np.flatnonzero(concerned)}
+            assert told == pytest.approx(expected, abs=0.06)
+            assert ("no label, rightly" in words) == (not concerned.any())
     assert page.complaints() == []
 
 

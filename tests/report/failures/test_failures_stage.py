@@ -94,6 +94,18 @@ def test_a_study_older_than_its_predictions_is_not_shown(potstill, run, classifi
     assert "Failures on reviews" not in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_study_under_other_decisions_is_not_shown(potstill, run):
+    """Pitfall 3, by the back door: accuracy under new thresholds beside failures counted under the old ones."""
+    write_failures(run)
+    assert kept_failures(run, run) is not None
+    assert potstill("calibrate", run, "--thresholds", "g_mean").code == 0
+    assert kept_failures(run, run) is None
+    assert "Failures on reviews" not in (run / "report.html").read_text(encoding="utf-8")
+    write_failures(run)
+    assert potstill("report", run).code == 0
+    assert "Failures on reviews" in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_study_beside_another_teacher_is_not_taken_for_this_one(run, classifiers):
     write_failures(run)
     assert kept_failures(run, run) is not None
@@ -142,3 +154,14 @@ def test_a_finished_experiment_studies_no_failure_again(experiment, potstill, tm
     assert len(files) == 2
     assert potstill("run", experiment.recipe, "--out", folder).code == 0
     assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_the_report_tells_of_a_study_that_is_of_other_predictions(experiment, potstill, tmp_path):
+    folder = shutil.copytree(experiment.folder, tmp_path / "copy")
+    kept = folder / "tasks" / "reviews" / FAILURES
+    content = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_text(json.dumps({**content, "of": {"student": "another", "teacher": "another"}}), encoding="utf-8")
+    assert potstill("report", folder).code == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "reviews: the study of its failures is of other predictions; potstill run makes it again." in page
+    assert "Failures on reviews" not in page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,9 +43,9 @@ class FieldEffect:
 
     @property
     def span(self) -> float:
-        """The distance between the largest and the smallest mean, in the metric's unit."""
-        values = [level.mean.value for level in self.levels]
-        return max(values) - min(values)
+        """The distance between the largest and the smallest mean that there is, in the metric's unit."""
+        values = [level.mean.value for level in self.levels if not math.isnan(level.mean.value)]
+        return max(values) - min(values) if values else 0.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def interactions(
 ) -> list[Interaction]:
     """Every pair of fields of which all pairs of values were run, at some values of the other fields at least.
 
+    A pair with an arm without a value is left out: what it would be beside that is not known.
     p-values are corrected for all contrasts of all pairs.
     """
     pairs = itertools.combinations(fields, 2)
@@ -176,6 +178,8 @@ def _interaction(
     if not full or len(ours) < 2 or len(theirs) < 2:
         return None
     cells = [[[found[key] for found in full] for key in row] for row in keys]
+    if np.isnan(scores.means[np.array(cells)]).any():
+        return None
     at, by = _place(ours, reference[pair[0]]), _place(theirs, reference[pair[1]])
     contrasts = [
         Contrast(

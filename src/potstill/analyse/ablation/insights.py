@@ -76,13 +76,15 @@ def say_effect(scores: Scores, effect: FieldEffect) -> Insight:
     values = ", ".join(f"{_fig(level.mean.value)} at {say_value(level.level)}" for level in effect.levels)
     sets = "one set" if effect.n_sets == 1 else f"{effect.n_sets} sets"
     changed = [level for level in effect.levels if level.change is not None]
-    strongest = max(changed, key=lambda level: abs(_difference(level).value))
+    strongest = max(changed, key=_size)
     sure = strongest.p_adjusted is not None and strongest.p_adjusted < SIGNIFICANT
-    told = "changes" if sure else "does not change by more than chance explains:"
+    told = "changes by" if sure else "does not change by more than chance explains:"
+    change = f"it {told} {_signed(_difference(strongest))}, {_p(strongest.p_adjusted)}"
+    change += _trend(scores, effect) if sure else ""
     sentence = (
         f"{effect.field}: {scores.metric} is {values}, over {sets} of arms alike in all else; from "
-        f"{say_value(effect.reference)} to {say_value(strongest.level)} it {told} {_signed(_difference(strongest))}, "
-        f"{_p(strongest.p_adjusted)}{_trend(scores, effect) if sure else ''}."
+        f"{say_value(effect.reference)} to {say_value(strongest.level)} "
+        f"{change if _size(strongest) >= 0 else 'the change has no value'}."
     )
     numbers = {
         "field": effect.field,
@@ -99,7 +101,8 @@ def say_variance(shares: VarianceShares, n_arms: int) -> Insight:
     """Which fields the differences between arms go with."""
     fields = sorted(shares.fields.items(), key=lambda item: -item[1])
     pairs = sum(shares.pairs.values())
-    parts = [f"{share:.0%} with {field}" for field, share in fields]
+    (field, share), *others = fields
+    parts = [f"{share:.0%} goes with {field}", *(f"{share:.0%} with {field}" for field, share in others)]
     parts.append(f"{pairs:.0%} with pairs of fields")
     if shares.rest >= 0.005:
         parts.append(f"{shares.rest:.0%} with more than two at once")
@@ -108,7 +111,7 @@ def say_variance(shares: VarianceShares, n_arms: int) -> Insight:
         if shares.chance is None
         else f"if all arms were equal, seeds alone would be expected to make {shares.chance:.0%} of it"
     )
-    sentence = f"Of the variance between the {n_arms} arms of the full grid, {_listed(parts)} goes; {chance}."
+    sentence = f"Of the variance between the {n_arms} arms of the full grid, {_listed(parts)}; {chance}."
     numbers = {
         "fields": dict(shares.fields),
         "pairs": {" × ".join(pair): share for pair, share in shares.pairs.items()},
@@ -188,6 +191,12 @@ def say_cost(value: float) -> str:
 def _difference(level: LevelEffect) -> Interval:
     assert level.change is not None, "only the reference has none"
     return level.change.difference
+
+
+def _size(level: LevelEffect) -> float:
+    """How large its change is; below any where that has no value."""
+    value = abs(_difference(level).value)
+    return -1.0 if np.isnan(value) else value
 
 
 def _gain(scores: Scores, standing: Standing) -> float:

@@ -38,8 +38,11 @@ class Scores:
 
     @property
     def means(self) -> np.ndarray:
-        """``(n,)``, the mean over seeds of each arm; NaN where one seed has no value."""
-        return self.per_seed.mean(axis=1)
+        """``(n,)``, the mean over seeds of each arm; NaN where one seed has no value.
+
+        Rounded to 12 decimals, so that the same values in another order of seeds are equal.
+        """
+        return np.round(self.per_seed.mean(axis=1), 12)
 
     @property
     def n_seeds(self) -> int:
@@ -83,7 +86,8 @@ class Standing:
     """Where an arm stands.
 
     rank: 1 is best, equals share the better number; rank_low and rank_high: bounds of its rank at the level of the
-    scores, rounded outward. first_share: share of resamples in which it comes first, shared where several do.
+    scores, rounded outward, with every place that equals could have. first_share: share of resamples in which it comes
+    first, shared where several do.
     change: from the baseline, None for itself; p_adjusted: its p-value corrected for the number of arms (Benjamini and
     Hochberg 1995), which holds under the positive dependence that a common baseline brings.
     """
@@ -145,7 +149,9 @@ def rank_arms(scores: Scores) -> list[Standing]:
     base = scores.arms.index(scores.baseline)
     ranks, first = _ranks(scores.better * scores.means[None], "min")[0], _first_shares(scores)
     tail = 100 * (1 - scores.level) / 2
-    low, high = np.percentile(_ranks(scores.better * scores.draws, "average"), [tail, 100 - tail], axis=0)
+    drawn = scores.better * scores.draws
+    low = np.percentile(_ranks(drawn, "min"), tail, axis=0)
+    high = np.percentile(_ranks(drawn, "max"), 100 - tail, axis=0)
     changes = [None if number == base else scores.change([number], [base]) for number in range(len(scores.arms))]
     adjusted = adjust(changes)
     return [

@@ -61,7 +61,8 @@ def _drawings(study: Study) -> list[tuple[str, float, Draw]]:
     """Title, height in inches and drawing of each figure."""
     metric, found = study.scores.metric, list[tuple[str, float, Draw]]()
     n_arms = len(study.arms)
-    found.append((f"{metric} of each arm", standings_height(n_arms), partial(_draw_standings, study)))
+    arms = "each arm" if n_arms <= MOST_ARMS_DRAWN else f"the best {MOST_ARMS_DRAWN} of {n_arms} arms"
+    found.append((f"{metric} of {arms}", standings_height(n_arms), partial(_draw_standings, study)))
     for effect in study.effects:
         found.append((f"{effect.field}", 2.6, partial(_draw_effect, study, effect)))
     if study.variance is not None:

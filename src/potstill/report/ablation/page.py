@@ -69,7 +69,7 @@ def render_ablation(report: AblationReport) -> str:
         _View(study, arm_table(study), [Markup(figure) for figure in draw_study(study)], _panels(study))
         for study in report.studies
     ]
-    return fill_page("ablation.html.j2", title=report.title, styles="ablation.css", report=report, views=views)
+    return fill_page("ablation.html.j2", title=report.title, styles=("ablation.css",), report=report, views=views)
 
 
 def arm_table(study: Study) -> Table:
@@ -203,8 +203,8 @@ def _arm_rows(studies: Sequence[Study]) -> Iterable[dict[str, Any]]:
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """CSV of rows whose keys may differ; the columns are in the order met, a value that is absent is empty."""
-    listed = list(rows)
+    """CSV of rows whose keys may differ; the columns are in the order met, what is absent or no number is empty."""
+    listed = [{name: None if value != value else value for name, value in row.items()} for row in rows]
     columns = dict.fromkeys(name for row in listed for name in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")

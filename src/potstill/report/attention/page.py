@@ -78,8 +78,8 @@ def render_attention_page(evidence: AttentionEvidence) -> str:
     return fill_page(
         "attention.html.j2",
         title=evidence.title,
-        styles="attention.css",
-        script=("attention_maps.js", "attention_drawing.js", "attention.js"),
+        styles=("attention.css",),
+        scripts=("attention_maps.js", "attention_drawing.js", "attention.js"),
         evidence=evidence,
         change=change,
         verdict=verdict_of(evidence),

@@ -19,7 +19,8 @@ MOST_CLASSES = 40
 def draw_shares(shares: Mapping[str, Mapping[str, float]], *, title: str) -> str:
     """``part → label → share``: one band per label, one mark per part."""
     parts = list(shares)
-    labels = list(next(iter(shares.values())))[:MOST_CLASSES]
+    every = list(next(iter(shares.values())))
+    labels, title = every[:MOST_CLASSES], _titled(title, len(every))
     with figure_on_page(1.2 + 0.23 * len(labels)) as (figure, axes):
         for index, part in enumerate(parts):
             values = [shares[part][label] for label in labels]
@@ -62,7 +63,7 @@ def draw_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], *,
 
 def draw_boxes(summaries: Mapping[str, Summary], *, title: str, unit: str) -> str:
     """Quartiles as boxes, whiskers within 1.5 times their range, the mean as a mark; what lies beyond is not drawn."""
-    names = list(summaries)[:MOST_CLASSES]
+    names, title = list(summaries)[:MOST_CLASSES], _titled(title, len(summaries))
     stats = [
         {
             "label": shorten(name, 26),
@@ -127,7 +128,7 @@ def draw_correlation(values: Sequence[Sequence[float | None]], names: Sequence[s
 
     Colour runs from the least to the greatest value off the diagonal, so that small differences are to be seen.
     """
-    names = names[:MOST_CLASSES]
+    names, title = names[:MOST_CLASSES], _titled(title, len(names))
     table = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=np.float64)
     table = table[: len(names), : len(names)]
     depth = _depth(table)
@@ -151,6 +152,11 @@ def draw_correlation(values: Sequence[Sequence[float | None]], names: Sequence[s
                 text = "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
                 axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, size=7.5)
         return as_svg(figure, title)
+
+
+def _titled(title: str, n_classes: int) -> str:
+    """``title``, which says how many classes are drawn where that is not all."""
+    return title if n_classes <= MOST_CLASSES else f"{title}: the first {MOST_CLASSES} of {n_classes}"
 
 
 def _depth(table: np.ndarray) -> np.ndarray:

@@ -63,8 +63,8 @@ def render_explore_page(study: Study, *, made: Mapping[str, Any]) -> str:
     return fill_page(
         "explore.html.j2",
         title=f"{study.title}: data study",
-        styles="explore.css",
-        script="explore.js",
+        styles=("explore.css",),
+        scripts=("explore.js",),
         study=study,
         made=made,
         verdict=verdict(study),
@@ -209,5 +209,9 @@ def _token_sentence(study: Study) -> str:
     if tokens is None:
         return "No tokenizer was named, so that tokens were not counted."
     per_word = "" if tokens.per_word is None else f" ({tokens.per_word:.2f} a word, special ones included)"
-    unknown = f"{tokens.unknown:,} of them ({share_of(tokens.unknown, tokens.tokens)})" if tokens.unknown else "none"
-    return f"{tokens.tokenizer} makes {tokens.tokens:,} tokens of all texts{per_word}, {unknown}."
+    known = (
+        f"{tokens.unknown:,} of them ({share_of(tokens.unknown, tokens.tokens)}) stand for what it does not know"
+        if tokens.unknown
+        else "none of them stands for something that it does not know"
+    )
+    return f"{tokens.tokenizer} makes {tokens.tokens:,} tokens of all texts{per_word}; {known}."

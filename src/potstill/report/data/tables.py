@@ -147,7 +147,11 @@ def telling_table(study: Study) -> Table | None:
         ]
         for word in study.words.telling[:LISTED_WORDS]
     ]
-    return Table(["word", "χ²", "p", "texts", "most often in"], rows) if rows else None
+    caption = (
+        "The texts of each class that hold a word against those that equal shares would give. Each p is that of one "
+        "word alone: it is not corrected for all the words that were looked at."
+    )
+    return Table(["word", "χ²", "p", "texts", "most often in"], rows, caption) if rows else None
 
 
 def duplicates_table(study: Study) -> Table:

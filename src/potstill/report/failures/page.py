@@ -17,8 +17,8 @@ def render_failures(summary: Summary) -> str:
     return fill_page(
         "failures.html.j2",
         title=f"{summary['task']}: failures of {summary['model']}",
-        styles="failures.css",
-        script="failures.js",
+        styles=("failures.css",),
+        scripts=("failures.js",),
         created=summary["created"],
         view=failures_view(summary, ANCHOR),
     )

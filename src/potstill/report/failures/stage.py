@@ -11,7 +11,7 @@ from typing import Any
 from potstill.analyse.failures.study import study_failures
 from potstill.analyse.failures.summary import summarise, wrong_rows
 from potstill.errors import DataError
-from potstill.evaluate.stage import open_runs
+from potstill.evaluate.stage import identity_of, open_runs
 from potstill.records import Predictions
 from potstill.report.failures.page import render_failures
 from potstill.report.failures.rows import browser_columns
@@ -65,6 +65,13 @@ def write_experiment_failures(root: Path, task: Mapping[str, Any], *, data_dir: 
 def experiment_failures(root: Path, task: Mapping[str, Any]) -> dict[str, Any] | None:
     """The study that is kept of an experiment's task; None where there is none, or it is not of these predictions."""
     return kept_failures(root / "tasks" / task["name"], *_studied(root, task))
+
+
+def failures_left_out(root: Path, task: Mapping[str, Any]) -> list[str]:
+    """In words, that a study of a task's failures is there and is of other predictions, and is therefore not shown."""
+    if not (root / "tasks" / task["name"] / FAILURES).exists() or experiment_failures(root, task) is not None:
+        return []
+    return [f"{task['name']}: the study of its failures is of other predictions; potstill run makes it again."]
 
 
 def _studied(root: Path, task: Mapping[str, Any]) -> tuple[Path, Path]:
@@ -123,10 +130,10 @@ def _require_ids(run: RunFolder, split: str, predictions: Predictions, ids: list
 
 
 def _identity(run: Path, split: str) -> str:
-    """Of a run and its stored predictions; another where either was made again, or the predictions are gone."""
+    """Of what a run says of a split; empty where its predictions of it are gone."""
     folder = RunFolder.open(run)
     stored = folder.path / "predictions" / f"{split}.parquet"
-    return fingerprint(folder.manifest["fingerprint"], folder.predictions_fingerprint(split) if stored.exists() else "")
+    return fingerprint(*identity_of(folder, split)) if stored.exists() else ""
 
 
 def _title(path: Path) -> str:

@@ -268,14 +268,18 @@
 
     drawTeacher(row) {
       const { kind, labels, teacher } = this.data;
+      if (kind === "multi_label_classification") {
+        const drawn = this.drawLabels(row, teacher);
+        drawn.prepend(make("span", "line soft", "teacher", make("br")));
+        return drawn;
+      }
       const line = make("p", "", make("span", "soft", "teacher "));
       if (kind === "regression") {
         line.append(String(teacher.answer[row]));
         return line;
       }
       const wrong = this.teacherIsWrong(row);
-      const said = kind === "single_label_classification" ? labels[teacher.answer[row]] : teacher.answer[row].map((label) => labels[label]).join(", ") || "no label";
-      line.append(`${said}, `, make(wrong ? "b" : "span", wrong ? "bad" : "", wrong ? "wrong" : "right"), ` (${percent(teacher.confidence[row])} sure)`);
+      line.append(`${labels[teacher.answer[row]]}, `, make(wrong ? "b" : "span", wrong ? "bad" : "", wrong ? "wrong" : "right"), ` (${percent(teacher.confidence[row])} sure)`);
       return line;
     }
 

@@ -1,0 +1,104 @@
+"""Studies that a run adds to its report: made once, of this run, and shown as tabs. The oracle is the folder itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill.report.tabs import KEPT
+
+ONE_TASK = ("seeds=[1]", "second_distillation=false", "baselines=[random]", "evaluate.speed_texts=4")
+ASKED = ("studies.data=true", "studies.attention=6")
+
+
+@pytest.fixture(scope="module")
+def studied(potstill: Any, experiment: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A copy of the experiment with one task of its own, its studies made; and what runs it again, with overrides."""
+    fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", *ASKED)
+
+    def run(folder: Path, *overrides: str) -> Any:
+        flags = [part for field in (*fields, *overrides) for part in ("--set", field)]
+        called = potstill("run", experiment.recipe, "--out", folder, *flags)
+        assert called.code == 0, called.err
+        return called
+
+    folder = shutil.copytree(experiment.folder, tmp_path_factory.mktemp("studied") / "small")
+    return folder, run, run(folder)
+
+
+@pytest.fixture
+def run_again(studied: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Run the recipe with overrides in a copy; what it told, and the folder of its task."""
+    folder, run, _ = studied
+    copy = shutil.copytree(folder, tmp_path / "small")
+    return lambda *overrides: (run(copy, *overrides).err, copy / "tasks" / "reviews")
+
+
+def tabs_of(report: Path) -> dict[str, str]:
+    """Title → page of every tab."""
+    found = re.findall(
+        r'<section class="study"[^>]*aria-label="([^"]*)"[^>]*>\s*<script type="application/json">(.*?)</script>',
+        report.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    return {title: json.loads(page) for title, page in found}
+
+
+def test_studies_are_pages_of_the_task_and_tabs_of_the_report(studied):
+    folder, _, called = studied
+    task = folder / "tasks" / "reviews"
+    pages = {
+        "Data: reviews": task / "data" / "explore.html",
+        "Attention: reviews": task / "attention" / "attention.html",
+    }
+    assert tabs_of(folder / "report.html") == {title: page.read_text(encoding="utf-8") for title, page in pages.items()}
+    assert "studying the rows of reviews" in called.err
+    attention = json.loads((task / "attention" / "attention.json").read_text())
+    assert (attention["n_texts"], attention["run"]) == (6, str(task / "student" / "seed-1"))
+    rows = json.loads((task / "data" / "explore.json").read_text())["rows"]
+    counted = json.loads((task / "student" / "seed-1" / "manifest.json").read_text())["data"]["counts"]
+    assert rows == {split: counts["rows"] for split, counts in counted.items()}
+
+
+def test_an_experiment_without_studies_has_no_tabs(experiment):
+    assert 'class="tabs"' not in (experiment.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_studies_that_are_there_are_not_made_again(run_again):
+    told, task = run_again()
+    assert "studying" not in told
+    assert "attends to" not in told
+    assert len(tabs_of(task.parents[1] / "report.html")) == 2
+
+
+@pytest.mark.slow
+def test_a_study_asked_for_otherwise_or_of_another_run_is_made_again(run_again):
+    told, _ = run_again("studies.attention=5")
+    assert ("studying the rows" in told, "attends to" in told) == (False, True)
+    told, _ = run_again("finetune.learning_rate=0.002")
+    assert ("studying the rows" in told, "attends to" in told) == (False, True)
+
+
+def test_the_report_leaves_out_a_study_of_something_else(studied, tmp_path, potstill):
+    folder = shutil.copytree(studied[0], tmp_path / "small")
+    kept = folder / "tasks" / "reviews" / KEPT
+    noted = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**noted, "data": {**noted["data"], "of": "other rows"}}))
+    assert potstill("report", folder).code == 0
+    assert list(tabs_of(folder / "report.html")) == ["Attention: reviews"]
+    assert "reviews: the study of its data is of other rows" in (folder / "report.html").read_text(encoding="utf-8")
+    (folder / "tasks" / "reviews" / "attention" / "attention.html").unlink()
+    assert potstill("report", folder).code == 0
+    assert tabs_of(folder / "report.html") == {}
+
+
+def test_a_recipe_that_asks_for_too_many_texts_is_refused(potstill, experiment, tmp_path):
+    called = potstill("run", experiment.recipe, "--out", tmp_path / "out", "--set", "studies.attention=20001")
+    assert called.code == 2
+    assert "studies.attention" in called.err
