@@ -96,6 +96,7 @@ def test_an_experiment_that_was_moved_finds_the_encoder_before_in_its_own_folder
     assert models == {"before": "before: student", "after": "after: student/seed-1"}
 
 
+@pytest.mark.slow
 def test_a_study_that_fails_costs_no_page(studied, tmp_path, potstill, experiment, tiny, monkeypatch):
     def fail(request: Any) -> None:
         raise UsageError("no attention today")
@@ -116,6 +117,7 @@ def test_a_study_asked_for_otherwise_or_of_another_run_is_made_again(run_again):
     assert ("studying the rows" in told, "attends to" in told) == (False, True)
 
 
+@pytest.mark.slow
 def test_the_report_leaves_out_a_study_of_something_else(studied, tmp_path, potstill):
     folder = shutil.copytree(studied[0], tmp_path / "small")
     kept = folder / "tasks" / "reviews" / KEPT
