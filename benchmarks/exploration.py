@@ -6,7 +6,8 @@
 Without flags for ``explore`` a file of so many labelled rows is made: sentences of the built-in corpus, drawn at random
 until a text has that many words, so that few texts repeat and the words are those of prose. The verb runs from the
 command line with an empty cache folder. Measured: seconds from the start of the process to its end, those of the study
-alone, and the process's largest resident memory, which counts the pages of the mapped file that were in memory too.
+alone, and the largest resident memory of a process so far, which counts the pages of the mapped file that were in
+memory too.
 They are printed and kept in ``docs/measured``.
 """
 

@@ -79,7 +79,8 @@ def experiment(name: str, folder: Path) -> list[str]:
     parts = [f"**What came.** {sentences.verdict(report)}", quality_table(report)]
     parts += beside_published(PUBLISHED[name], figures_of(report)) if name in PUBLISHED else []
     parts += [cost_table(report), how_made(folder, content), machine(report.machine, report.versions)]
-    return [*parts, f"Seeds of the recipe: {list(recipe.seeds)}."]
+    command = f"potstill run {name}" + (" --data-dir DATA" if recipe.data_dir else "")
+    return [*parts, f"Made by `{command}`, seeds {list(recipe.seeds)}."]
 
 
 def figures_of(report: Report) -> dict[str, str]:
@@ -124,7 +125,11 @@ def ablation(name: str, folder: Path) -> list[str]:
         ours = {arm["name"]: f"{100 * arm['mean']['value']:.1f}" for arm in study["arms"]}
         parts += beside_published(ABLATIONS[name], ours) if name in ABLATIONS else []
         parts.append(keep_figure(name, (folder / f"panels-{task}.svg").read_text(encoding="utf-8")))
-    return [*parts, machine(content["machine"], content["versions"])]
+    return [
+        *parts,
+        machine(content["machine"], content["versions"]),
+        f"Made by `potstill ablate {name} --data-dir DATA`.",
+    ]
 
 
 def arms_table(study: Mapping[str, Any]) -> str:

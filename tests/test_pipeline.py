@@ -68,6 +68,7 @@ def test_a_second_run_trains_nothing_and_changes_nothing(run_copy, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_changed_field_of_finetune_reruns_only_the_finetunes_and_keeps_the_runs_before(run_copy):
     before = hashes(run_copy.folder)
     called = run_copy("finetune.learning_rate=0.004")
@@ -84,6 +85,7 @@ def test_a_changed_field_of_finetune_reruns_only_the_finetunes_and_keeps_the_run
     assert not list((run_copy.folder / "encoders").glob("*.previous-*"))
 
 
+@pytest.mark.slow
 def test_a_changed_distillation_reruns_what_comes_from_it_and_nothing_else(run_copy):
     called = run_copy("distil.max_steps=5")
     again = {path.relative_to(run_copy.folder).as_posix() for path in run_copy.folder.rglob("*.previous-1")}

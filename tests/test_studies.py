@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
+from potstill.errors import UsageError
+from potstill.pipeline import finish_experiment
+from potstill.recipe_files import load_recipe
+from potstill.report.attention import stage as attention_stage
 from potstill.report.tabs import KEPT
+from potstill.studies import study_tasks
 
 ONE_TASK = ("seeds=[1]", "second_distillation=false", "baselines=[random]", "evaluate.speed_texts=4")
 ASKED = ("studies.data=true", "studies.attention=6")
@@ -77,6 +82,33 @@ def test_studies_that_are_there_are_not_made_again(run_again):
     assert len(tabs_of(task.parents[1] / "report.html")) == 2
 
 
+def test_an_experiment_that_was_moved_finds_the_encoder_before_in_its_own_folder(studied, tmp_path, monkeypatch):
+    """The runs name the folder where they were made; nothing is there any more."""
+    folder = shutil.copytree(studied[0], tmp_path / "small")
+    experiment = json.loads((folder / "experiment.json").read_text())
+    task = folder / "tasks" / "reviews"
+    manifest = task / "student" / "seed-1" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "base_model": str(tmp_path / "gone")}))
+    (task / KEPT).unlink()
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert study_tasks(folder, experiment, recipe, lambda message: None)
+    models = json.loads((task / "attention" / "attention.json").read_text())["models"]
+    assert models == {"before": "before: student", "after": "after: student/seed-1"}
+
+
+@pytest.mark.slow
+def test_a_study_that_fails_costs_no_page(studied, tmp_path, potstill, experiment, tiny, monkeypatch):
+    def fail(request: Any) -> None:
+        raise UsageError("no attention today")
+
+    monkeypatch.setattr(attention_stage, "attend", fail)
+    folder = shutil.copytree(studied[0], tmp_path / "small")
+    (folder / "report.html").unlink()
+    with pytest.raises(UsageError, match="no attention today"):
+        finish_experiment(folder, load_recipe(folder / "recipe.yaml", ["studies.attention=4"]), lambda message: None)
+    assert "Attention: reviews" in tabs_of(folder / "report.html")
+
+
 @pytest.mark.slow
 def test_a_study_asked_for_otherwise_or_of_another_run_is_made_again(run_again):
     told, _ = run_again("studies.attention=5")
@@ -85,6 +117,7 @@ def test_a_study_asked_for_otherwise_or_of_another_run_is_made_again(run_again):
     assert ("studying the rows" in told, "attends to" in told) == (False, True)
 
 
+@pytest.mark.slow
 def test_the_report_leaves_out_a_study_of_something_else(studied, tmp_path, potstill):
     folder = shutil.copytree(studied[0], tmp_path / "small")
     kept = folder / "tasks" / "reviews" / KEPT

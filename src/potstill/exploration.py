@@ -48,10 +48,10 @@ def explore(job: ExploreJob, tell: Tell = lambda message: None) -> dict[str, Any
         "versions": versions(),
     }
     job.out.mkdir(parents=True, exist_ok=True)
-    write_explore_page(study, job.out / PAGE, made=made)
     said = {"verdict": verdict(study), "warnings": warnings(study), "length_reason": length_reason(study)}
     findings = {**asdict(study), **said, "made": made}
-    write_json(job.out / FINDINGS, findings)
+    write_json(job.out / FINDINGS, findings)  # first: by this file the folder is known to be ours
+    write_explore_page(study, job.out / PAGE, made=made)
     return {**json.loads(json.dumps(findings)), "page": str(job.out / PAGE)}
 
 

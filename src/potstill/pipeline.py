@@ -21,7 +21,7 @@ from potstill.stages import (
     plan,
     pretrain_job,
 )
-from potstill.studies import study_task
+from potstill.studies import study_tasks
 
 EXPERIMENT = "experiment.json"
 Tell = Callable[[str], None]
@@ -230,12 +230,14 @@ def finish_experiment(root: Path, recipe: Recipe, tell: Tell = print) -> Path:
     from potstill.report.stage import write_cards, write_experiment_page
 
     experiment = read_json(root / EXPERIMENT)
-    for task, section in zip(experiment["tasks"], recipe.tasks, strict=True):
+    for task in experiment["tasks"]:
         _compare_task(root, task, recipe, tell)
         write_experiment_failures(root, task, data_dir=recipe.data_dir)
-        study_task(root, task, section, recipe, tell)
     write_cards(root, experiment)
-    return write_experiment_page(root, experiment)
+    page = write_experiment_page(root, experiment)  # before the studies: one that fails costs no result
+    if study_tasks(root, experiment, recipe, tell):
+        write_experiment_page(root, experiment)
+    return page
 
 
 def _compare_task(root: Path, task: Mapping[str, Any], recipe: Recipe, tell: Tell) -> None:

@@ -19,6 +19,7 @@ NOT_VARIED: Mapping[str, str] = {
     "preset": "name the fields that it sets",
     "seeds": "all arms run with the same seeds: write seeds: [1, 2, 3] beside the grid",
     "evaluate": "all arms are measured alike",
+    "studies": "they change no result: look at one run with potstill explore and potstill attend",
     "decisions": "arms are compared by their likeliest labels",
     "baselines": "say which classifier stands for an arm with measured",
     "second_distillation": "say which classifier stands for an arm with measured: student-second",

@@ -27,6 +27,7 @@ def test_a_name_that_is_no_verb_is_refused():
         functions.destil  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_verbs_work_one_after_the_other_and_twice(tiny: Any, small: Any, caches: Any, tmp_path: Path):
     def fields(stage: str) -> list[str]:
         return [part for part in small(stage) if part != "--set"]

@@ -45,10 +45,12 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
     """Everything that the runs of an experiment tell, gathered."""
     encoders = {arm: RunFolder.open(root / facts["run"]) for arm, facts in experiment["encoders"].items()}
     measured = _measured(root / "tasks" / experiment["tasks"][0]["name"])
+    tasks = [_task_evidence(root, task) for task in experiment["tasks"]]
+    hidden = [task for task, shown in zip(experiment["tasks"], tasks, strict=True) if shown.failures is None]
     return Report(
         title=experiment["name"],
         created=_newest(encoders.values()),
-        tasks=[_task_evidence(root, task) for task in experiment["tasks"]],
+        tasks=tasks,
         distillations=[
             _distillation(experiment["encoders"][arm]["title"], run) for arm, run in encoders.items() if run.history()
         ],
@@ -60,7 +62,7 @@ def experiment_report(root: Path, experiment: Mapping[str, Any]) -> Report:
         notes=[
             *(note for run in encoders.values() for note in run.manifest.get("notes") or ()),
             *(note for task in experiment["tasks"] for note in left_out(root, task)),
-            *(note for task in experiment["tasks"] for note in failures_left_out(root, task)),
+            *(note for task in hidden for note in failures_left_out(root, task)),
         ],
         studies=[tab for task in experiment["tasks"] for tab in study_tabs(root, task)],
     )

@@ -73,7 +73,10 @@ def metrics_table(task: TaskEvidence) -> Table:
         on_selection = [_number(arm.on_selection)] if shown else []
         rows.append([Cell(arm.name, _seeds(arm)), *values, agreement, _against_teacher(arm), *on_selection])
     columns = ["model", *metrics, "agrees with teacher", "difference from teacher"]
-    return Table([*columns, f"{task.metric} on selection"] if shown else columns, rows)
+    if not shown:
+        return Table(columns, rows)
+    caption = "Choices were made on the selection split: its figures say how, and not how good a model is."
+    return Table([*columns, f"{task.metric} on selection"], rows, caption)
 
 
 def per_class_table(task: TaskEvidence) -> Table | None:

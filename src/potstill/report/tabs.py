@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from potstill.report.evidence import StudyTab
-from potstill.runs import RunFolder, read_json, write_json
+from potstill.runs import RunFolder, fingerprint, read_json, write_json
 
 Kind = Literal["data", "attention"]
 
@@ -22,8 +22,10 @@ def studied_run(root: Path, task: Mapping[str, Any]) -> RunFolder:
 
 
 def identity(kind: Kind, run: RunFolder) -> str:
-    """Of what a study is: the rows, or the run."""
-    return str(run.manifest["data"]["fingerprint"] if kind == "data" else run.manifest["fingerprint"])
+    """Of what a study is: the rows, or the run with what it predicted of those it is reported on."""
+    if kind == "data":
+        return str(run.manifest["data"]["fingerprint"])
+    return fingerprint(run.manifest["fingerprint"], run.predictions_fingerprint(run.manifest["report_split"]))
 
 
 def keep_study(folder: Path, kind: Kind, page: Path, *, of: str, asked: Mapping[str, Any]) -> None:
@@ -53,8 +55,8 @@ def left_out(root: Path, task: Mapping[str, Any]) -> list[str]:
     """What was studied of other rows or another run than there are now, and is therefore not shown, in words."""
     folder, run = root / "tasks" / task["name"], studied_run(root, task)
     noted: Mapping[Kind, Any] = read_json(folder / KEPT) or {}
-    old = [_TITLES[kind].lower() for kind in noted if _entry(folder, kind, identity(kind, run)) is None]
-    again = "is of other rows or another run and is left out; potstill run makes it again"
+    old = [_TITLES[kind].lower() for kind, entry in noted.items() if entry["of"] != identity(kind, run)]
+    again = "is of other rows or another run and is left out; potstill run makes it again where the recipe asks for it"
     return [f"{task['name']}: the study of its {what} {again}." for what in old]
 
 

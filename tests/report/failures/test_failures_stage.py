@@ -147,6 +147,7 @@ def test_run_keeps_the_failures_of_every_task_and_shows_them(experiment):
         assert kept["teacher"]["counts"]["both_wrong"] == both.sum()
 
 
+@pytest.mark.slow
 def test_a_finished_experiment_studies_no_failure_again(experiment, potstill, tmp_path):
     folder = shutil.copytree(experiment.folder, tmp_path / "copy")
     files = sorted(folder.glob(f"tasks/*/{FAILURES}"))
