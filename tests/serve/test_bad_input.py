@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -181,6 +182,97 @@ def test_a_body_that_never_comes(fake, predictor, tmp_path):
             slow.sendall(head + b'{"inputs":')
             said = slow.recv(65536)
         assert said.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.fixture
+def hasty(fake: Any, predictor: Any, tmp_path: Any) -> Any:
+    """A server that waits a moment for the first lines of a request."""
+    with fake.running({"hasty": predictor}, tmp_path, limits=Limits(head_s=0.3)) as running:
+        yield running
+
+
+PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+GOOD = PREDICT + b'Content-Length: 18\r\n\r\n{"inputs": "good"}'
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /pre", PREDICT], ids=["nothing", "a part of a line", "a part of a head"])
+def test_a_head_that_never_comes(hasty, sent):
+    for before in (b"", GOOD):
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as slow:
+            if before:
+                slow.sendall(before)
+                assert answer_of(slow).startswith(b"HTTP/1.1 200 ")
+            if sent or not before:
+                slow.sendall(sent)
+                assert slow.recv(65536) == b"", "the server hung up"
+
+
+def test_whoever_has_asked_is_waited_for(hasty, predictor):
+    predictor.seconds = 0.8
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as patient:
+        patient.sendall(GOOD)
+        assert answer_of(patient).startswith(b"HTTP/1.1 200 ")
+
+
+def answer_of(client: socket.socket) -> bytes:
+    """Head and body of one answer."""
+    said = b""
+    while not said.endswith(b"]"):
+        said += client.recv(65536)
+    return said
+
+
+def test_bodies_of_all_requests_together_are_bounded(fake, predictor, tmp_path):
+    # oracle: 900 bytes are held until they are answered, and 200 more are above 1,000
+    with fake.running({"words": predictor}, tmp_path, limits=Limits(open_bytes=1000)) as running:
+        predictor.gate.clear()
+        with ThreadPoolExecutor(1) as thread:
+            held = thread.submit(running.client.post, "/predict", content=padded(900), headers=JSON)
+            fake.until(lambda: predictor.calls)
+            refused = httpx.post(f"{running.client.base_url}predict", content=padded(200), headers=JSON)
+            assert refusal(refused) == (429, "overloaded")
+            assert refused.headers["Retry-After"] == "1"
+            assert httpx.post(f"{running.client.base_url}predict", content=b"{}", headers=JSON).status_code == 422
+            predictor.gate.set()
+            assert held.result().status_code == 200
+        assert running.client.post("/predict", content=padded(2000), headers=JSON).status_code == 200, "alone"
+
+
+def padded(n_bytes: int) -> bytes:
+    body = b'{"inputs": "good"}'
+    return body + b" " * (n_bytes - len(body))
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"\\ud800": 1',
+        b'"bundle": "\\ud800"',
+        b'"truncate": NaN',
+        b'"n": ' + b"9" * 5000,
+        b'"parameters": {"top_k": ' + b"9" * 40 + b"}",
+        b'"inputs": "bad"',
+        b'"a": ' + b"[" * 500 + b"]" * 500,
+    ],
+    ids=lambda more: more[:20].decode(),
+)
+def test_odd_fields_beside_a_text(served, path, more):
+    answer = served.client.post(path, content=b'{"inputs": "good", ' + more + b"}", headers=JSON)
+    assert answer.status_code == 200 or refusal(answer)[0] in (404, 422)
+
+
+def test_a_bundle_is_found_by_its_encoded_name_too(served):
+    assert served.client.post("/models/w%6Frds/predict", json={"inputs": "good"}).status_code == 200
+    for name in ("words%2F", "wor%00ds", "%ff%fe", "%2e%2e", "words "):
+        assert refusal(served.client.post(f"/models/{name}/predict", json={"inputs": "good"})) == (404, "validation")
+
+
+def test_a_head_is_asked_for_where_there_is_something_to_get(served):
+    for path in ("/health", "/", "/page/main.js"):
+        answer = served.client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+    assert served.client.head("/predict").status_code == 405
 
 
 def test_what_is_no_http(served):

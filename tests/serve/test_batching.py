@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from potstill.data.tokens import EncodedTexts
 from potstill.runtime.tokenised import Tokenised
-from potstill.serve.batching import Batcher, Job, take_batch
+from potstill.serve.batching import RUN_TOKENS, Batcher, Job, take_batch
 from potstill.serve.refusals import RefusedError
 from potstill.serve.worker import classify_checked
 
@@ -72,42 +72,79 @@ def with_batcher(
     asyncio.run(run())
 
 
-def batches_of(*jobs: tuple[int, ...], budget: int) -> list[list[tuple[int, int, int]]]:
-    """(job, start, stop) of every batch of jobs with texts of these costs."""
+def windowed(*texts: tuple[int, ...]) -> Tokenised:
+    """Texts that are read in windows of so many tokens each."""
+    rows = blank(*(length for windows in texts for length in windows)).rows
+    owners = np.repeat(np.arange(len(texts)), [*map(len, texts)])
+    n_tokens = np.array([sum(windows) for windows in texts], dtype=np.int32)
+    return Tokenised(rows, owners, n_tokens, np.zeros(len(texts), dtype=bool))
 
-    async def take() -> list[list[tuple[int, int, int]]]:
+
+def batches_of(*jobs: tuple[int, ...] | Tokenised, budget: int) -> list[dict[int, list[int]]]:
+    """The texts of each job in every batch of jobs with texts of these costs."""
+
+    async def take() -> list[dict[int, list[int]]]:
         loop, made = asyncio.get_running_loop(), []
-        for costs in jobs:
-            made.append(Job(blank(*costs), loop.create_future()))
+        for texts in jobs:
+            made.append(Job(texts if isinstance(texts, Tokenised) else blank(*texts), loop.create_future()))
         waiting, found = deque(made), []
         while waiting:
             shares, _ = take_batch(waiting, budget)
-            found.append([(made.index(share.job), share.start, share.stop) for share in shares])
+            found.append({made.index(share.job): list(share.numbers) for share in shares})
         return found
 
     return asyncio.run(take())
 
 
 def test_jobs_take_turns_text_by_text():
-    assert batches_of((5, 5, 5, 5), (5,), budget=20) == [[(0, 0, 3), (1, 0, 1)], [(0, 3, 4)]]
+    assert batches_of((5, 5, 5, 5), (5,), budget=20) == [{0: [0, 1, 2], 1: [0]}, {0: [3]}]
 
 
-def test_a_text_that_does_not_fit_begins_the_next_batch():
-    assert batches_of((15,), (10,), (1,), budget=20) == [[(0, 0, 1)], [(1, 0, 1), (2, 0, 1)]]
+def test_a_text_that_does_not_fit_begins_a_later_batch():
+    assert batches_of((15,), (10,), (1,), budget=20) == [{0: [0]}, {1: [0], 2: [0]}]
 
 
 def test_a_text_above_the_budget_is_alone():
-    assert batches_of((50,), (1,), budget=20) == [[(0, 0, 1)], [(1, 0, 1)]]
+    assert batches_of((50,), (1,), budget=20) == [{0: [0]}, {1: [0]}]
 
 
-@given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 40))
-def test_every_text_is_in_one_batch_and_batches_keep_to_the_budget(costs: list[list[int]], budget: int):
+def test_texts_of_near_length_are_computed_together_and_others_apart():
+    # 130 and 140: 20 positions of padding are cheaper than a run. 60 and 480 would pad more than 32.
+    assert batches_of((130,), (480,), (60,), (140,), budget=4096) == [{0: [0], 3: [0]}, {1: [0]}, {2: [0]}]
+    assert batches_of((130, 480, 60, 140), budget=4096) == [{0: [0, 3]}, {0: [1]}, {0: [2]}]
+
+
+def test_the_first_job_goes_to_the_end_so_that_nobody_waits_for_ever():
+    # by length nothing goes with the text of job 1, which waits for one batch all the same
+    assert batches_of((10, 200, 10, 200), (100,), budget=100) == [{0: [0, 2]}, {1: [0]}, {0: [1]}, {0: [3]}]
+
+
+def test_a_text_in_windows_is_as_wide_as_its_longest_and_as_high_as_their_number():
+    # 3 windows of 64 and one row of 60 are 256 positions; one more of 60 is above the budget
+    texts = windowed((64, 64, 30), (60,), (60,))
+    assert batches_of(texts, budget=256) == [{0: [0, 1]}, {0: [2]}]
+
+
+COSTS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+@given(COSTS, st.integers(1, 1000))
+def test_every_text_is_in_one_batch_which_costs_no_more_than_its_texts_alone(costs: list[list[int]], budget: int):
     batches = batches_of(*map(tuple, costs), budget=budget)
     for batch in batches:
-        taken = [cost for job, start, stop in batch for cost in costs[job][start:stop]]
-        assert sum(taken) <= budget or len(taken) == 1
-    rows = sorted((job, row) for batch in batches for job, start, stop in batch for row in range(start, stop))
-    assert rows == [(job, row) for job, those in enumerate(costs) for row in range(len(those))]
+        taken = [costs[job][number] for job, numbers in batch.items() for number in numbers]
+        padded = len(taken) * max(taken)
+        assert padded <= budget or len(taken) == 1
+        assert padded + RUN_TOKENS <= sum(cost + RUN_TOKENS for cost in taken)
+    found = sorted((job, number) for batch in batches for job, numbers in batch.items() for number in numbers)
+    assert found == [(job, number) for job, those in enumerate(costs) for number in range(len(those))]
+
+
+@given(COSTS)
+def test_a_text_begins_a_batch_after_at_most_one_for_each_job_before_it(costs: list[list[int]]):
+    batches = batches_of(*map(tuple, costs), budget=1000)
+    for job in range(len(costs)):
+        assert any(0 in batch.get(job, []) for batch in batches[: job + 1])
 
 
 def test_each_job_gets_its_own_rows_in_order(predictor):

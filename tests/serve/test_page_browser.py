@@ -251,6 +251,31 @@ def test_a_file_that_is_no_text_is_said(page):
     assert page.texts("#file-problem") == ["This file is not text in UTF-8."]
 
 
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_file_of_no_rows_is_said(page, content):
+    drop(page, "none.txt", content)
+    assert page.texts("#file-problem") == ["none.txt holds no row."]
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_come_back_in_their_order_and_a_hundred_are_shown(page, only):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    only("student")
+    words = ["good", "bad", "dull"]
+    drop(page, "lines.txt", "\n".join(f"{words[n % 3]} film" for n in range(10_000)))
+    assert page.texts("#file-says") == ["lines.txt: 10,000 rows, 1 column"]
+    page.click("#file-form .main")
+    WebDriverWait(page.driver, 300, 0.2).until(
+        lambda _: page.run("return !document.getElementById('file-verdict').hidden")
+    )
+    assert page.texts("#file-verdict") == ["10,000 rows classified."]
+    assert len(page.texts("#rows tbody tr")) == 100
+    labels = [line.split(",")[1] for line in saved(page).split("\r\n")[1:-1]]
+    assert labels == [words[n % 3] for n in range(10_000)]
+    assert page.complaints() == []
+
+
 def test_a_key_is_asked_for_and_used(chromium, fake, tmp_path):
     with fake.running({"words": fake.FakePredictor()}, tmp_path, keys=Keys([KEY])) as running:
         page = Page(chromium, running)

@@ -77,6 +77,17 @@ def test_a_server_imports_nothing_heavy_and_ends_well(process):
     assert out == ["opened", "ended"], "and nothing of what is heavy"
 
 
+def test_short_things_do_not_wait_for_long_ones():
+    # oracle: what Python and the tokenizers library say of themselves
+    program = (
+        "import gc, os, sys; from potstill.serve.server import settle_in; settle_in();"
+        "print(sys.getswitchinterval(), gc.get_freeze_count() > 10_000, os.environ['TOKENIZERS_PARALLELISM'])"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=free)
+    assert done.stdout.split() == ["0.001", "True", "false"]
+
+
 def test_sigterm_answers_what_was_accepted(process):
     got: list[int] = []
     asking = threading.Thread(

@@ -26,7 +26,7 @@ def test_special_tokens_count(predictor):
 def test_a_long_text_is_refused_where_it_must_not_be_cut(predictor):
     with pytest.raises(RefusedError, match="input 1 is too long: 15 tokens; allowed: at most 12") as refused:
         tokenised(predictor, "good", LONG, truncate=False)
-    assert (refused.value.status, refused.value.kind) == (422, "validation")
+    assert (refused.value.status, refused.value.kind) == (413, "validation")
 
 
 @pytest.mark.parametrize(

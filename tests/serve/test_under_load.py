@@ -143,6 +143,50 @@ def test_the_end_answers_what_was_accepted_and_refuses_what_is_new(fake, served,
     assert not served.thread.is_alive()
 
 
+def test_a_request_whose_body_comes_after_the_signal_is_answered(fake, served):
+    # its head was there before; a balancer has sent it and asks nobody else
+    body = b'{"inputs": "good"}'
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        client.sendall(head + body[:5])
+        time.sleep(0.2)
+        served.leave()
+        fake.until(lambda: not reachable(served.port))
+        client.sendall(body[5:])
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_long_texts_are_tokenised_while_others_are_answered(fake, tmp_path, crowd):
+    class Slow(fake.FakePredictor):
+        def tokenise(self, texts: Any, keep: Any) -> Any:
+            if len(texts[0]) > 2000:
+                begun.set()
+                assert go_on.wait(10)
+            return super().tokenise(texts, keep)
+
+    begun, go_on = threading.Event(), threading.Event()
+    with fake.running({"words": Slow()}, tmp_path) as running:
+        long = crowd.submit(running.client.post, "/predict", json={"inputs": "film " * 500, "truncate": True})
+        assert begun.wait(10)
+        assert ask(running, "good").status_code == 200
+        go_on.set()
+        assert long.result().status_code == 200
+
+
+def test_large_answers_are_those_of_their_texts_alone(fake, tmp_path):
+    # 150 texts of 20 labels are written beside the event loop, one text in it
+    labels = tuple(f"label{n}" for n in range(20))
+    with fake.running({"words": fake.FakePredictor(labels)}, tmp_path) as running:
+        texts = ["good " * (n % 3) + f"label{n % 20}" for n in range(150)]
+        for path, of in (("/predict", lambda text: [text]), ("/", str)):
+            body = {"inputs": [of(text) for text in texts], "truncate": True}
+            together = running.client.post(path, json=body).json()
+            alone = running.client.post(path, json={"inputs": of(texts[7]), "truncate": True}).json()
+            assert (len(together), together[7]) == (150, alone)
+
+
 def reachable(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2):

@@ -59,7 +59,10 @@ def build_app(service: Service) -> FastAPI:
 def _put_in_front(app: FastAPI, service: Service) -> None:
     """What every request passes, the last added first."""
     settings = service.settings
-    app.add_middleware(BodyLimits, most_bytes=settings.limits.body_bytes, deadline_s=settings.limits.deadline_s)
+    limits = settings.limits
+    app.add_middleware(
+        BodyLimits, most_bytes=limits.body_bytes, open_bytes=limits.open_bytes, deadline_s=limits.deadline_s
+    )
     if settings.keys is not None:
         app.add_middleware(KeyGate, keys=settings.keys)
     if settings.cors_origins:

@@ -1,7 +1,8 @@
 """A bounded queue in front of one predictor: texts of many requests are computed together, by a budget of tokens.
 
 Nothing waits for company: as soon as the predictor is free it gets what is there, so batches grow with the load and by
-themselves. Requests take turns text by text, so that one text does not wait until another request's hundreds are done.
+themselves. Requests take turns, so that one text does not wait until another request's hundreds are done. Only texts of
+near length share a batch: padded to one long text, ten short ones would take as long as ten long ones.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from itertools import repeat, zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +21,9 @@ import numpy as np
 from potstill.records import Predictions
 from potstill.runtime.tokenised import Tokenised, join_tokenised
 from potstill.serve.refusals import inference_failed, overloaded
+
+RUN_TOKENS = 32
+"""What a run costs beside its positions, in positions: it reads the weights from memory, however few texts it holds."""
 
 
 class BatchCounts(Protocol):
@@ -35,10 +40,11 @@ class BatchCounts(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """The texts of one request on their way. Rows before ``n_taken`` are computed or being computed.
+    """The texts of one request on their way.
 
-    came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts. costs:
-    ``(n,)`` int64, tokens of each text that are computed.
+    came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts. waiting: texts
+    not yet taken, in their order. heights, widths, costs: of each text the rows it is read in, the tokens of the
+    longest, and all its tokens.
     """
 
     texts: Tokenised
@@ -46,23 +52,29 @@ class Job:
     came: float = field(default_factory=time.perf_counter)
     first_taken: float | None = None
     inference_s: float = 0.0
-    n_taken: int = 0
-    parts: list[tuple[Predictions, int, int]] = field(default_factory=list)
-    costs: np.ndarray = field(init=False)
+    parts: list[Part] = field(default_factory=list)
+    waiting: list[int] = field(init=False)
+    heights: list[int] = field(init=False)
+    widths: list[int] = field(init=False)
+    costs: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         """Count the tokens of each text once."""
-        self.costs = self.texts.costs
+        self.waiting = list(range(len(self.texts)))
+        self.costs = self.texts.costs.tolist()
+        lengths, owners = self.texts.rows.lengths, self.texts.owners
+        if owners is None:
+            self.heights, self.widths = [1] * len(self.texts), self.costs
+        else:
+            self.heights = np.bincount(owners, minlength=len(self.texts)).tolist()
+            widths = np.zeros(len(self.texts), dtype=np.int64)
+            np.maximum.at(widths, owners, lengths)
+            self.widths = widths.tolist()
 
-    @property
-    def n_waiting(self) -> int:
-        """Texts not yet taken."""
-        return len(self.texts) - self.n_taken
-
-    def take_part(self, predictions: Predictions, start: int, stop: int) -> None:
-        """Rows of a batch that are this job's next; the last of them completes the answer."""
-        self.parts.append((predictions, start, stop))
-        if sum(end - begin for _, begin, end in self.parts) == len(self.texts) and not self.answer.done():
+    def take_part(self, part: Part) -> None:
+        """What was said of some of the texts; the last of them completes the answer."""
+        self.parts.append(part)
+        if sum(len(taken.texts) for taken in self.parts) == len(self.texts) and not self.answer.done():
             self.answer.set_result(join_parts(self.parts))
 
     def fail(self, error: BaseException) -> None:
@@ -74,17 +86,30 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a batch said of some texts of a job: rows from ``start`` on, one for each of ``texts``, which ascend."""
+
+    predictions: Predictions
+    start: int
+    texts: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Share:
-    """The rows of one job in a batch: from ``start`` up to ``stop`` of the job's texts."""
+    """The texts of one job in a batch, in ascending order."""
 
     job: Job
-    start: int
-    stop: int
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     @property
-    def texts(self) -> Tokenised:
-        """The texts themselves."""
-        return self.job.texts.between(self.start, self.stop)
+    def texts(self) -> list[Tokenised]:
+        """The texts themselves, those that follow one another in one piece."""
+        breaks = [i for i in range(1, len(self)) if self.numbers[i] != self.numbers[i - 1] + 1]
+        bounds = zip([0, *breaks], [*breaks, len(self)], strict=True)
+        return [self.job.texts.between(self.numbers[i], self.numbers[j - 1] + 1) for i, j in bounds]
 
 
 class Batcher:
@@ -123,10 +148,10 @@ class Batcher:
     def drop(self, job: Job) -> None:
         """Forget a job: what of it has not begun will not be computed. Nothing happens to one that is answered."""
         job.answer.cancel()
-        if job.n_waiting:
+        if job.waiting:
             self._jobs.remove(job)
-            self._changed(-job.n_waiting)
-            job.n_taken = len(job.texts)
+            self._changed(-len(job.waiting))
+            job.waiting = []
 
     async def run(self) -> None:
         """Compute batches until cancelled."""
@@ -135,7 +160,7 @@ class Batcher:
                 self._wake.clear()
                 await self._wake.wait()
             shares, n_tokens = take_batch(self._jobs, self._batch_tokens)
-            n_texts = sum(share.stop - share.start for share in shares)
+            n_texts = sum(map(len, shares))
             self._changed(-n_texts)
             self._counts.count_batch(n_texts, n_tokens, self._n_waiting)
             await self._compute(shares)
@@ -162,7 +187,7 @@ class Batcher:
                     await self._compute([share])
 
     def _classified(self, shares: Sequence[Share]) -> Predictions:
-        return self._classify(join_tokenised([share.texts for share in shares]))
+        return self._classify(join_tokenised([texts for share in shares for texts in share.texts]))
 
     def _changed(self, by: int) -> None:
         self._n_waiting += by
@@ -170,33 +195,57 @@ class Batcher:
 
 
 def take_batch(jobs: deque[Job], batch_tokens: int) -> tuple[list[Share], int]:
-    """The next batch of at most ``batch_tokens`` tokens, or of one text, and its tokens; ``jobs`` must hold one.
+    """The next batch and its tokens; ``jobs`` must hold one.
 
-    Jobs take turns, one text each, in the order they came. Those without further texts leave ``jobs``, and the one
-    whose text did not fit begins the next batch.
+    It begins with the next text of the first job, which then is the last, so that no text waits for ever. Others join
+    in turns, one of each job at a time, where they are of near length: where padding costs no more than RUN_TOKENS, for
+    which they could run alone. Padded, a batch has at most ``batch_tokens`` positions, or one text.
     """
-    starts: dict[Job, int] = {}
-    n_tokens = 0
-    while jobs:
-        job = jobs[0]
-        cost = int(job.costs[job.n_taken])
-        if starts and n_tokens + cost > batch_tokens:
+    first = jobs[0]
+    taken: dict[Job, list[int]] = {first: [first.waiting[0]]}
+    height, width = first.heights[first.waiting[0]], first.widths[first.waiting[0]]
+    for job, number in _in_turns(jobs):
+        if (height + 1) * width > batch_tokens:
             break
-        starts.setdefault(job, job.n_taken)
-        n_tokens += cost
-        job.n_taken += 1
-        jobs.popleft()
-        if job.n_waiting:
-            jobs.append(job)
-    return [Share(job, start, job.n_taken) for job, start in starts.items()], n_tokens
+        together = (height + job.heights[number]) * max(width, job.widths[number])
+        apart = height * width + job.heights[number] * job.widths[number] + RUN_TOKENS
+        if together <= min(apart, batch_tokens):
+            taken.setdefault(job, []).append(number)
+            height, width = height + job.heights[number], max(width, job.widths[number])
+    shares = [Share(job, numbers) for job, numbers in taken.items()]
+    _leave(jobs, taken)
+    return shares, sum(share.job.costs[number] for share in shares for number in share.numbers)
 
 
-def join_parts(parts: Sequence[tuple[Predictions, int, int]]) -> Predictions:
-    """Rows of several batches as one, in the order of the parts; the time is that of all batches."""
-    first = parts[0][0]
+def _in_turns(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
+    """Every waiting text but the very first: the first of each job, then the second of each, and so on."""
+    turns = zip_longest(*(zip(repeat(job), job.waiting, strict=False) for job in jobs))
+    everyone = (text for turn in turns for text in turn if text is not None)
+    next(everyone)
+    return everyone
+
+
+def _leave(jobs: deque[Job], taken: dict[Job, list[int]]) -> None:
+    """Take the texts out of the queue, and the first job to its end."""
+    for job, numbers in taken.items():
+        gone = set(numbers)
+        job.waiting = [number for number in job.waiting if number not in gone]
+    jobs.rotate(-1)
+    if not all(job.waiting for job in taken):
+        staying = [job for job in jobs if job.waiting]
+        jobs.clear()
+        jobs.extend(staying)
+
+
+def join_parts(parts: Sequence[Part]) -> Predictions:
+    """The rows of several batches as one, in the order of the texts; the time is that of all batches."""
+    first = parts[0].predictions
+    order = np.argsort(np.concatenate([part.texts for part in parts]))
 
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(predictions, name)[start:stop] for predictions, start, stop in parts])
+        rows = [getattr(part.predictions, name)[part.start : part.start + len(part.texts)] for part in parts]
+        together: np.ndarray = np.concatenate(rows)[order]
+        return together
 
     logits = joined("logits")
     return replace(
@@ -205,13 +254,12 @@ def join_parts(parts: Sequence[tuple[Predictions, int, int]]) -> Predictions:
         logits=logits,
         n_tokens=joined("n_tokens"),
         truncated=joined("truncated"),
-        elapsed_s=sum(predictions.elapsed_s for predictions, _, _ in parts),
+        elapsed_s=sum(part.predictions.elapsed_s for part in parts),
     )
 
 
 def _hand_out(predictions: Predictions, shares: Sequence[Share]) -> None:
     start = 0
     for share in shares:
-        stop = start + share.stop - share.start
-        share.job.take_part(predictions, start, stop)
-        start = stop
+        share.job.take_part(Part(predictions, start, share.numbers))
+        start += len(share)

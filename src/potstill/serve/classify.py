@@ -15,7 +15,7 @@ from starlette.types import Receive
 
 from potstill.data.tokens import Kept
 from potstill.records import Predictions, Text
-from potstill.serve.batching import Batcher, Job
+from potstill.serve.batching import Job
 from potstill.serve.bundles import ServedBundle
 from potstill.serve.metrics import Times
 from potstill.serve.refusals import RefusedError, too_late
@@ -47,23 +47,36 @@ class Asked:
     keep: Kept = "start"
 
 
+INLINE_CHARACTERS = 2000
+"""Up to so many a request is tokenised in the event loop: two changes of thread take longer where cores are busy."""
+
+
 async def classify(
-    bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, tokenising: Executor
+    bundle: ServedBundle, asked: Asked, request: Request, limits: Limits, threads: Executor, arrived: float
 ) -> Answer:
-    """Predictions for a request. RefusedError where there is no answer, ClientGoneError where nobody waits."""
-    came = time.perf_counter()
+    """Predictions for a request that ``arrived``, by ``time.perf_counter``, and has so long until its deadline.
+
+    Raises RefusedError where there is no answer, ClientGoneError where nobody waits for one.
+    """
+    came, ends = time.perf_counter(), arrived + limits.deadline_s
     bundle.metrics.count_request(len(asked.texts), is_batch=asked.is_batch)
     check_size(asked.texts, limits)
     gone = asyncio.ensure_future(_hung_up(request.receive))
     try:
         with bundle.worker.held() as worker:
             tokenise = partial(tokenise_texts, asked.texts, worker.predictor, truncate=asked.truncate, keep=asked.keep)
-            under_way = asyncio.get_running_loop().run_in_executor(tokenising, tokenise)
-            texts = await _first(under_way, gone, came, limits.deadline_s)
+            if sum(map(_characters, asked.texts)) <= INLINE_CHARACTERS:
+                texts = tokenise()
+            else:
+                under_way = asyncio.get_running_loop().run_in_executor(threads, tokenise)
+                texts = await _first(under_way, gone, ends, limits.deadline_s)
             bundle.metrics.count_lengths(texts.n_tokens.tolist())
             tokenised_s = time.perf_counter() - came
             job = worker.batcher.submit(texts)
-            predictions = await _answer_of(worker.batcher, job, gone, came, limits.deadline_s)
+            try:
+                predictions = await _first(job.answer, gone, ends, limits.deadline_s)
+            finally:
+                worker.batcher.drop(job)
     finally:
         gone.cancel()
     times = _times(job, came, tokenised_s)
@@ -83,33 +96,28 @@ def check_size(texts: Sequence[Text], limits: Limits) -> None:
             counted_as="batch_size",
         )
     for row, text in enumerate(texts):
-        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        length = _characters(text)
         if length > limits.characters:
             what = f"input {row} is too long: {length} characters"
             allowed = f"at most {limits.characters}"
             raise RefusedError(413, what, allowed=allowed, counted_as="validation")
 
 
-async def _answer_of(
-    batcher: Batcher, job: Job, gone: asyncio.Future[None], came: float, deadline_s: float
-) -> Predictions:
-    try:
-        return await _first(job.answer, gone, came, deadline_s)
-    finally:
-        batcher.drop(job)
-
-
-async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], came: float, deadline_s: float) -> Result:
+async def _first(wanted: asyncio.Future[Result], gone: asyncio.Future[None], ends: float, deadline_s: float) -> Result:
     """The result, unless the client hangs up or the deadline passes first."""
-    left_s = came + deadline_s - time.perf_counter()
     both: set[asyncio.Future[Any]] = {wanted, gone}
-    done, _ = await asyncio.wait(both, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+    left_s = max(ends - time.perf_counter(), 0)
+    done, _ = await asyncio.wait(both, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
     if wanted in done:
         return wanted.result()
     wanted.cancel()
     if gone in done:
         raise ClientGoneError
     raise too_late(deadline_s)
+
+
+def _characters(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
 
 
 async def _hung_up(receive: Receive) -> None:

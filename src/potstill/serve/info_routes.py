@@ -49,9 +49,10 @@ def info_routes(service: Service) -> APIRouter:
             },
         )
 
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", tags=["text-embeddings-inference"], response_class=Response, responses={503: REFUSALS[503]})
     async def health() -> Response:
-        """200 without a body while requests are taken and computed."""
+        """200 without a body while requests are taken and computed; HEAD is answered too."""
         if service.is_leaving:
             raise leaving()
         if not service.is_well:

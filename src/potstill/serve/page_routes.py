@@ -41,11 +41,13 @@ def page_routes() -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     files = {file.name: _read(file) for file in sorted(FOLDER.iterdir()) if file.suffix in KINDS}
 
+    @routes.head("/")
     @routes.get("/")
     async def index(request: Request) -> Response:
         """The page."""
         return _reply(files[INDEX], request)
 
+    @routes.head("/page/{name}")
     @routes.get("/page/{name}")
     async def part(name: str, request: Request) -> Response:
         """A style or a script of the page."""

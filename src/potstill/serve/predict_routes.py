@@ -65,7 +65,7 @@ def predict_routes(service: Service) -> APIRouter:
         """What was decided of each text, by which thresholds, of how many tokens, and where the time went."""
         asked = Asked(body.inputs.texts, body.inputs.is_batch, body.truncate, _kept(body.truncation_direction))
         name, answer = await service.answer(body.bundle, asked, request)
-        return JSONResponse(classified(name, answer))
+        return await service.written(answer, lambda: JSONResponse(classified(name, answer)))
 
     return routes
 
@@ -74,17 +74,23 @@ async def _predict(service: Service, name: str | None, body: PredictRequest, req
     truncate = service.settings.auto_truncate if body.truncate is None else body.truncate
     asked = Asked(body.inputs.texts, body.inputs.is_batch, truncate, _kept(body.truncation_direction))
     _, answer = await service.answer(name, asked, request)
-    scores = scores_of(answer.predictions, "none" if body.raw_scores else None)
-    content = ranked(answer.predictions.label_names, scores)
     characters = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in body.inputs.texts)
-    return _scores_reply(content, body.inputs.is_batch, compute_headers(answer, characters))
+    headers = compute_headers(answer, characters)
+
+    def write() -> JSONResponse:
+        scores = scores_of(answer.predictions, "none" if body.raw_scores else None)
+        return _scores_reply(ranked(answer.predictions.label_names, scores), body.inputs.is_batch, headers)
+
+    return await service.written(answer, write)
 
 
 async def _infer(
     service: Service, name: str | None, body: InferenceRequest, request: Request, *, nested: bool = False
 ) -> JSONResponse:
     _, answer = await service.answer(name, Asked(body.inputs.texts, body.inputs.is_batch, True), request)
-    return _scores_reply(_asked_scores(answer, body), nested or body.inputs.is_batch)
+    return await service.written(
+        answer, lambda: _scores_reply(_asked_scores(answer, body), nested or body.inputs.is_batch)
+    )
 
 
 def _asked_scores(answer: Answer, body: InferenceRequest) -> list[list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -29,8 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Told:
-    """What is learnt of a request on its way, for its line in the log and for the metrics."""
+    """What is learnt of a request on its way, for its line in the log and for the metrics.
 
+    came: seconds of ``time.perf_counter``, when its head was there.
+    """
+
+    came: float = field(default_factory=time.perf_counter)
     bundle: str = ""
     n_texts: int = 0
     n_tokens: int = 0
@@ -56,7 +60,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, told, status = time.perf_counter(), Told(), 500
+        told, status = Told(), 500
         scope[_KEY] = told
         request_id = _request_id(Headers(scope=scope))
 
@@ -70,22 +74,22 @@ class RequestLog:
         try:
             await self.app(scope, receive, with_id)
         finally:
-            self._tell(scope, told, status, request_id, time.perf_counter() - began)
+            self._tell(scope, told, status, request_id)
 
-    def _tell(self, scope: Scope, told: Told, status: int, request_id: str, took_s: float) -> None:
+    def _tell(self, scope: Scope, told: Told, status: int, request_id: str) -> None:
         if told.refused is None and status >= 400:
             told.refused = STATUSES.get(status, "backend")
         if told.refused is not None:
             self.metrics.count_failure(told.bundle, told.refused)
         if log.isEnabledFor(logging.INFO):
-            log.log(_level(status), "request", extra=_line(scope, told, status, request_id, took_s))
+            log.log(_level(status), "request", extra=_line(scope, told, status, request_id))
 
 
-def _line(scope: Scope, told: Told, status: int, request_id: str, took_s: float) -> dict[str, Any]:
+def _line(scope: Scope, told: Told, status: int, request_id: str) -> dict[str, Any]:
     # The route and not the path, in which a client can write anything.
     route = getattr(scope.get("route"), "path", None)
     line: dict[str, Any] = {"id": request_id, "method": scope["method"], "route": route, "status": status}
-    line["ms"] = round(1000 * took_s, 3)
+    line["ms"] = round(1000 * (time.perf_counter() - told.came), 3)
     if told.bundle:
         line |= {"bundle": told.bundle, "texts": told.n_texts, "tokens": told.n_tokens}
     if told.times is not None:

@@ -173,10 +173,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         401: "no API key, where the server asks for one",
         404: "no such bundle",
         408: "the body did not arrive in time",
-        413: "too long a body, too many texts, or too long a text",
-        422: "not the body that is asked for, more tokens than the bundle reads, or no text",
+        413: "too long a body, too many texts, too long a text, or more tokens than the bundle reads",
+        422: "not the body that is asked for, or nothing that the bundle takes",
         424: "inference failed",
-        429: "overloaded: the queue is full",
+        429: "overloaded: the queue is full, or too many bodies are open",
         503: "the server is shutting down",
         504: "not answered in time",
     }.items()

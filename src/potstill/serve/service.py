@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -17,6 +19,10 @@ from potstill.serve.reload import watch
 from potstill.serve.request_log import told_of
 from potstill.serve.settings import Settings
 
+INLINE_SCORES = 2000
+"""Up to so many scores an answer is written in the event loop, which takes some milliseconds."""
+Reply = TypeVar("Reply")
+
 
 class Service:
     """A server's state, from its start to its end."""
@@ -24,8 +30,8 @@ class Service:
     def __init__(self, bundles: Bundles, settings: Settings) -> None:
         self.bundles, self.settings = bundles, settings
         self.metrics = Metrics()
-        self.is_leaving = False
-        self._tokenising = ThreadPoolExecutor(settings.tokenisation_threads, thread_name_prefix="tokenisation")
+        self._left: float | None = None
+        self._threads = ThreadPoolExecutor(settings.tokenisation_threads, thread_name_prefix="tokenisation")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -40,11 +46,16 @@ class Service:
             if watching is not None:
                 watching.cancel()
             await self.bundles.finish()
-            self._tokenising.shutdown(wait=False)
+            self._threads.shutdown(wait=False)
 
     def leave(self) -> None:
-        """Take nothing new from now on."""
-        self.is_leaving = True
+        """Take nothing new from now on: a request whose head came before is answered, wherever its body is."""
+        self._left = time.perf_counter() if self._left is None else self._left
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._left is not None
 
     @property
     def is_well(self) -> bool:
@@ -54,14 +65,20 @@ class Service:
     async def answer(self, name: str | None, asked: Asked, request: Request) -> tuple[str, Answer]:
         """The bundle's name and what it says; RefusedError or ClientGoneError where there is no answer."""
         told = told_of(request)
-        if self.is_leaving:
+        if self._left is not None and told.came > self._left:
             raise leaving()
         bundle = self.bundles.named(name)
         told.bundle, told.n_texts = bundle.name, len(asked.texts)
         try:
-            answer = await classify(bundle, asked, request, self.settings.limits, self._tokenising)
+            answer = await classify(bundle, asked, request, self.settings.limits, self._threads, told.came)
         except ClientGoneError:
             told.refused = "dropped"
             raise
         told.n_tokens, told.times = int(answer.predictions.n_tokens.sum()), answer.times
         return bundle.name, answer
+
+    async def written(self, answer: Answer, write: Callable[[], Reply]) -> Reply:
+        """What ``write`` makes of an answer; of a large one beside the event loop, where nobody else waits for it."""
+        if answer.predictions.logits.size <= INLINE_SCORES:
+            return write()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, write)

@@ -14,10 +14,11 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Limits:
     """What one request may ask for, and how much may wait.
 
-    body_bytes: of a body; a longer one is refused before it is read. texts: in one request. characters: of one text,
-    both texts of a pair together. batch_tokens: that are computed together, so roughly for how long nobody else is
-    served; a longer text alone is computed all the same. queued_texts: that wait for their turn, over all requests of
-    one bundle. deadline_s: seconds from a request's arrival to its answer.
+    body_bytes: of a body; a longer one is refused before it is read. open_bytes: of the bodies of all requests that are
+    not yet answered. texts: in one request. characters: of one text, both texts of a pair together. batch_tokens: that
+    are computed together, padding included, so roughly for how long nobody else is served; a longer text alone is
+    computed all the same. queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds
+    from a request's arrival to its answer. head_s: seconds for a request's first lines.
     """
 
     body_bytes: int = 2_000_000
@@ -26,6 +27,8 @@ class Limits:
     batch_tokens: int = 4096
     queued_texts: int = 2048
     deadline_s: float = 30.0
+    open_bytes: int = 64_000_000
+    head_s: float = 10.0
 
 
 @dataclass(frozen=True)

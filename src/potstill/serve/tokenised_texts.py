@@ -27,7 +27,7 @@ def tokenise_texts(texts: Sequence[Text], predictor: ServedPredictor, *, truncat
     if tokenised.truncated.any() and not truncate:
         row = int(tokenised.truncated.argmax())
         raise RefusedError(
-            422,
+            413,
             f"input {row} is too long: {tokenised.n_tokens[row]} tokens",
             allowed=f"at most {predictor.max_length}",
             do="shorten it, or send truncate: true",

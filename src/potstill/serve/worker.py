@@ -62,8 +62,9 @@ class Worker:
         await self._idle.wait()
         self._batching.cancel()
         await asyncio.wait({self._batching})
+        # On its thread: behind a batch that nobody waits for any more, and beside the event loop, which goes on.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.predictor.close)
         self._thread.shutdown(wait=False)
-        self.predictor.close()
 
 
 def classify_checked(predictor: ServedPredictor, rows: Tokenised) -> Predictions:

@@ -17,6 +17,7 @@ const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s
 function open(text, name) {
   const separator = guessSeparator(text, name);
   const rows = readRows(text, separator);
+  say(byId("file-problem"), rows.length ? "" : `${name} holds no row.`);
   if (!rows.length) return;
   table = { name, rows, separator, given: rows };
   byId("has-names").checked = separator !== null;
@@ -205,7 +206,10 @@ async function openFile(file) {
 export function startFiles(bundles, limits) {
   const drop = byId("drop");
   chooseBundles(byId("file-bundles"), bundles);
-  byId("file").addEventListener("change", (event) => event.target.files[0] && openFile(event.target.files[0]));
+  byId("file").addEventListener("change", async (event) => {
+    if (event.target.files[0]) await openFile(event.target.files[0]);
+    event.target.value = ""; // else the same file, changed, could not be chosen again
+  });
   byId("pasted").addEventListener("input", (event) => event.target.value.trim() && open(event.target.value, "pasted"));
   for (const name of ["dragover", "dragleave", "drop"]) {
     drop.addEventListener(name, (event) => {
