@@ -18,8 +18,23 @@ trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true; rm -rf "$place"
 "$place/run/bin/python" -m pip install --quiet --constraint constraints.txt \
     "potstill[serve] @ file://$(echo "$place"/wheels/potstill-*.whl)"
 echo "installed: $(du -sm "$place/run" | cut -f1) MB"
-"$place/run/bin/python" -c 'import importlib.util, sys
-sys.exit("torch was installed" if importlib.util.find_spec("torch") else 0)'
+# A prediction with neither torch nor transformers: nothing of the kind was installed, or is asked for.
+"$place/run/bin/python" - "$bundle" <<'PREDICT'
+import importlib.util
+import sys
+import time
+
+began = time.perf_counter()
+from potstill.runtime.bundle_predictor import BundlePredictor
+
+imported = time.perf_counter()
+with BundlePredictor.open(sys.argv[1]) as predictor:
+    text = ("a text", "another") if predictor.bundle.reading.takes_pairs else "a text"
+    predictor.predict([text])
+print(f"imported in {imported - began:.2f} s, first prediction after {time.perf_counter() - began:.2f} s")
+heavy = {name for name in ("torch", "transformers") if name in sys.modules or importlib.util.find_spec(name)}
+sys.exit(f"installed or imported: {heavy}" if heavy else 0)
+PREDICT
 
 cd /
 "$place/run/bin/potstill" serve "served=$bundle" --port 0 2>"$place/log" &
@@ -30,6 +45,7 @@ for _ in $(seq 300); do
     kill -0 "$server" || { cat "$place/log"; exit 1; }
     sleep 0.1
 done
+[ -n "$address" ] || { echo "the server did not start"; cat "$place/log"; exit 1; }
 # What HEALTHCHECK runs, and a request; a bundle of pairs takes the second form.
 ask='import json, sys, urllib.error, urllib.request
 address = sys.argv[1]
