@@ -70,11 +70,14 @@ def store(
     return content
 
 
+_PATHS = {"--data-dir": "DATA", "--work": "WORK", "--run": "RUN", "--bundle": "BUNDLE"}
+"""Options whose values are folders of one machine, and what they are called on any."""
+
+
 def _without_paths(options: Sequence[str]) -> list[str]:
-    """The options as another machine would give them: the folder of the data is ``DATA``."""
-    following = [None, *options]
-    named = ["DATA" if before == "--data-dir" else option for before, option in zip(following, options, strict=False)]
-    return ["--data-dir=DATA" if option.startswith("--data-dir=") else option for option in named]
+    """The options as another machine would give them."""
+    split = [part for option in options for part in (option.split("=", 1) if option.startswith("--") else [option])]
+    return [_PATHS.get(before, option) for before, option in zip(["", *split], split, strict=False)]
 
 
 def table(measured: Mapping[str, Any]) -> str:
