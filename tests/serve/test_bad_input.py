@@ -232,7 +232,9 @@ def test_bodies_of_all_requests_together_are_bounded(fake, predictor, tmp_path):
             refused = httpx.post(f"http://127.0.0.1:{running.port}/predict", content=padded(200), headers=JSON)
             assert refusal(refused) == (429, "overloaded")
             assert refused.headers["Retry-After"] == "1"
-            assert httpx.post(f"http://127.0.0.1:{running.port}/predict", content=b"{}", headers=JSON).status_code == 422
+            assert (
+                httpx.post(f"http://127.0.0.1:{running.port}/predict", content=b"{}", headers=JSON).status_code == 422
+            )
             predictor.gate.set()
             assert held.result().status_code == 200
         assert running.client.post("/predict", content=padded(2000), headers=JSON).status_code == 200, "alone"

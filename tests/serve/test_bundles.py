@@ -111,6 +111,45 @@ def test_a_reloaded_bundle_answers_and_says_so(fake, shelf, tmp_path):
         assert running.metric("potstill_reloads_total", model="words", result="opened") == 1
 
 
+def test_signals_that_come_faster_than_a_bundle_opens_are_one(fake, shelf, tmp_path):
+    # oracle: one reload is under way, and one more sees what changed meanwhile; twenty would hold the cores for minutes
+    def slow(folder: Path) -> Any:
+        if shelf.opened:
+            assert go_on.wait(10)
+        return shelf.open(folder)
+
+    go_on = threading.Event()
+    with fake.running({"words": None}, tmp_path, open_predictor=slow) as running:
+        for _ in range(20):
+            running.reload()
+        shelf.write(["good", "dull"])
+        running.reload()
+        running.client.get("/health")
+        go_on.set()
+        fake.until(lambda: labels_of(running) == ["dull", "good"])
+        fake.until(lambda: running.metric("potstill_reloads_total", model="words", result="opened") == 2)
+        assert len(shelf.opened) == 3
+
+
+def test_a_bundle_that_is_replaced_is_closed_while_others_are_answered(fake, shelf, tmp_path):
+    class Clinging(fake.FakePredictor):
+        def close(self) -> None:
+            assert go_on.wait(10)
+            super().close()
+
+    go_on, first = threading.Event(), Clinging()
+    given = iter([first])
+    with fake.running(
+        {"words": None}, tmp_path, open_predictor=lambda folder: next(given, None) or shelf.open(folder)
+    ) as running:
+        running.reload()
+        fake.until(lambda: running.metric("potstill_reloads_total", model="words", result="opened") == 1)
+        assert running.client.post("/predict", json={"inputs": "good"}).status_code == 200
+        assert not first.closed
+        go_on.set()
+        fake.until(lambda: first.closed)
+
+
 def test_a_bundle_that_does_not_open_leaves_the_old_one_at_work(fake, shelf, tmp_path):
     with fake.running({"words": None}, tmp_path, open_predictor=shelf.open) as running:
         (shelf.folder / "bundle.json").write_text('"broken"')

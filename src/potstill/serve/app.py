@@ -113,9 +113,10 @@ def _answer_failures(app: FastAPI) -> None:
     async def misdirected(request: Request, error: HTTPException) -> Response:
         status = 422 if error.status_code == 400 else error.status_code
         what = UNREADABLE if error.status_code == 400 else _misdirected(request, error)
-        reason = "unknown_route" if status in (404, 405) else STATUSES.get(status, "validation")
+        kind = STATUSES.get(status, "validation")
+        reason = "unknown_route" if status in (404, 405) else kind
         told_of(request).refused = reason
-        return refusal_reply(RefusedError(status, what, kind="validation", counted_as=reason), error.headers)
+        return refusal_reply(RefusedError(status, what, kind=kind, counted_as=reason), error.headers)
 
     @app.exception_handler(ClientGoneError)
     async def unheard(request: Request, error: ClientGoneError) -> Response:

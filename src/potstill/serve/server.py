@@ -104,7 +104,8 @@ class Server(uvicorn.Server):
             )
         )
         self.service = service
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_asked = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say where."""
@@ -143,7 +144,12 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def reload(self) -> None:
-        """Open every bundle anew."""
-        reloading = asyncio.get_running_loop().create_task(self.service.bundles.reload())
-        self._reloads.add(reloading)
-        reloading.add_done_callback(self._reloads.discard)
+        """Open every bundle anew; asked while that is done, once more after it, however often it was asked."""
+        self._reload_asked = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_asked())
+
+    async def _reload_while_asked(self) -> None:
+        while self._reload_asked:
+            self._reload_asked = False
+            await self.service.bundles.reload()
