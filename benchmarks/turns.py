@@ -70,11 +70,18 @@ def store(
     return content
 
 
+_FOLDERS = {"--data-dir": "DATA", "--work": "WORK", "--run": "RUN"}
+
+
 def _without_paths(options: Sequence[str]) -> list[str]:
-    """The options as another machine would give them: the folder of the data is ``DATA``."""
+    """The options as another machine would give them, each folder of this one by a name."""
     following = [None, *options]
-    named = ["DATA" if before == "--data-dir" else option for before, option in zip(following, options, strict=False)]
-    return ["--data-dir=DATA" if option.startswith("--data-dir=") else option for option in named]
+    named = [_FOLDERS.get(str(before), option) for before, option in zip(following, options, strict=False)]
+    flags = [option.partition("=")[0] for option in named]
+    return [
+        f"{flag}={_FOLDERS[flag]}" if flag in _FOLDERS and option != flag else option
+        for flag, option in zip(flags, named, strict=True)
+    ]
 
 
 def table(measured: Mapping[str, Any]) -> str:

@@ -170,7 +170,7 @@ def test_lines_given_back_are_read_again_in_their_order(monkeypatch):
     lines = ['"open', "a", '"x', 'y"', "b", '"q"r', "c" * 40, "d"]
     found = values("text\n" + "\n".join(lines), "csv")
     assert found[:1] == ["a quote that is never closed"]
-    assert [row["text"] for row in found if not isinstance(row, str)] == ["a", 'x\ny', "b", "d"]
+    assert [row["text"] for row in found if not isinstance(row, str)] == ["a", "x\ny", "b", "d"]
 
 
 def test_a_value_that_python_cannot_hold_is_a_bad_row_of_parquet(tmp_path):

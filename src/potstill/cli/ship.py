@@ -154,7 +154,7 @@ def _to_output(bundle: Path, file: Path | None, **named: Any) -> dict[str, Any]:
 
 
 def _conclude(summary: dict[str, Any]) -> None:
-    """Tell what was counted; DataError where there were rows and all of them bad, so that no script takes it for done."""
+    """Tell what was counted; DataError where all rows there were are bad, so that no script takes it for done."""
     cut = f", {summary['truncated']:,} of them cut to the maximum length" if summary["truncated"] else ""
     tell(f"{summary['predicted']:,} of {summary['rows']:,} rows predicted{cut}; {summary['bad']:,} bad rows")
     if summary["bad_rows"]:
