@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from potstill.bundle import read_bundle
+from potstill.bundle import Bundle, Graph, Reading
 from potstill.errors import DataError, UsageError
 from potstill.records import Predictions
 from potstill.runtime import files as files_module
@@ -53,8 +53,23 @@ def logit_of(text):
 
 
 @pytest.fixture
-def bundle(bundles):
-    return read_bundle(bundles["reviews"])
+def bundle():
+    """What a bundle says of itself; nothing of it is opened here."""
+    return Bundle(
+        name="reviews",
+        problem_type="single_label_classification",
+        label_names=NAMES,
+        reading=Reading(("text",), "sep", (), 40, None),
+        graph=Graph("model.onnx", "fp32", ("input_ids", "attention_mask"), "logits", 18),
+        special_tokens={},
+        pad_id=0,
+        decisions=None,
+        gate={},
+        forced=False,
+        origin={},
+        files={"model.onnx": "1" * 64, "tokenizer.json": "1" * 64},
+        made_by="0",
+    )
 
 
 @pytest.fixture(autouse=True)
