@@ -86,6 +86,8 @@ def measure_all(arguments: argparse.Namespace) -> None:
     kind = arguments.kind
     arms = {arm: told for arm, told in ARMS.items() if arm not in (*arguments.without, OTHER_KIND[kind])}
     make_artefacts(arguments.work, arguments.run, texts_of(arguments.data_dir, "train", CALIBRATION_TEXTS), list(arms))
+    asked = single_texts(arguments.data_dir) if kind == "one" else texts_of(arguments.data_dir, "test", N_TEXTS)
+    write_json(texts_file(arguments.work, kind), asked)
     options = [f"--data-dir={arguments.data_dir}", f"--work={arguments.work}", f"--kind={kind}"]
     if kind == "bulk":
         for arm in (arm for arm in ENGINES if arm in arms):
@@ -114,7 +116,7 @@ def parsed() -> argparse.Namespace:
 
 def tune(arguments: argparse.Namespace) -> None:
     """Find the setting in which an engine is fastest, each run through once before it is timed, and keep it."""
-    texts, took_s = texts_of(arguments.data_dir, "test", N_TEXTS), {}
+    texts, took_s = kept_texts(arguments.work, arguments.kind), {}
     for setting in TRIED:
         classify = OF_ENGINE[arguments.arm](arguments.work, setting)
         classify(texts)
@@ -126,6 +128,17 @@ def tune(arguments: argparse.Namespace) -> None:
 def setting_of(work: Path, arm: str) -> Setting:
     """What ``tune`` found."""
     return Setting(**json.loads((work / f"{arm}.setting.json").read_text(encoding="utf-8")))
+
+
+def texts_file(work: Path, kind: str) -> Path:
+    """Where the texts are kept for the processes of the arms, whose memory is to be their own, without the data's."""
+    return work / f"texts-{kind}.json"
+
+
+def kept_texts(work: Path, kind: str) -> list[str]:
+    """The texts of a kind of work."""
+    texts: list[str] = json.loads(texts_file(work, kind).read_text(encoding="utf-8"))
+    return texts
 
 
 def texts_of(data_dir: Path, split: str, n_texts: int) -> list[str]:
@@ -149,7 +162,7 @@ def single_texts(data_dir: Path) -> list[str]:
 def measured(arguments: argparse.Namespace) -> dict[str, float]:
     """Figures of one arm."""
     one, arm = arguments.kind == "one", arguments.arm
-    texts = single_texts(arguments.data_dir) if one else texts_of(arguments.data_dir, "test", N_TEXTS)
+    texts = kept_texts(arguments.work, arguments.kind)
     if arm == "transformers-512":
         texts = texts[::EVERY]
     started = time.perf_counter()
