@@ -128,6 +128,7 @@ def make_bundle(source: Path, out: Path, arithmetic: str, texts: Sequence[str], 
 
 
 def _for_onnxruntime(model: PreTrainedModel, out: Path) -> None:
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
 
@@ -151,7 +152,14 @@ def _for_onnxruntime(model: PreTrainedModel, out: Path) -> None:
     if found["Attention"] + found["MultiHeadAttention"] != config.n_layers or found["BiasGelu"] != config.n_layers:
         raise SystemExit(f"ONNX Runtime's optimiser did not fuse the graph: {found}")
     fused.save_model_to_file(str(better))
-    quantize_dynamic(str(better), str(out / MODEL), weight_type=QuantType.QInt8, per_channel=True)
+    quantize_dynamic(
+        str(better),
+        str(out / MODEL),
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        # Shapes, and with them types, are not followed through the fused operators.
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )
     plain.unlink()
     better.unlink()
 
