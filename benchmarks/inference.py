@@ -259,9 +259,12 @@ def with_openvino(work: Path, setting: Setting) -> Classify:
     encode = tokenizer_of(work)
     if setting.batch == 1:
         request = compiled.create_infer_request()
-        return lambda texts: np.concatenate(
-            [request.infer(padded)[0].copy() for _, padded in sorted_batches(encode(texts), 1)]
-        )
+
+        def classify_alone(texts: Sequence[str]) -> np.ndarray:
+            rows, batches = zip(*sorted_batches(encode(texts), 1), strict=True)
+            return in_order(rows, [request.infer(padded)[0].copy() for padded in batches])
+
+        return classify_alone
 
     def classify(texts: Sequence[str]) -> np.ndarray:
         rows: list[np.ndarray] = []
