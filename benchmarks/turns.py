@@ -70,14 +70,19 @@ def store(
     return content
 
 
-_PATHS = {"--data-dir": "DATA", "--work": "WORK", "--run": "RUN", "--bundle": "BUNDLE"}
+_FOLDERS = {"--data-dir": "DATA", "--work": "WORK", "--run": "RUN", "--bundle": "BUNDLE"}
 """Options whose values are folders of one machine, and what they are called on any."""
 
 
 def _without_paths(options: Sequence[str]) -> list[str]:
-    """The options as another machine would give them."""
-    split = [part for option in options for part in (option.split("=", 1) if option.startswith("--") else [option])]
-    return [_PATHS.get(before, option) for before, option in zip(["", *split], split, strict=False)]
+    """The options as another machine would give them, each folder of this one by a name."""
+    following = [None, *options]
+    named = [_FOLDERS.get(str(before), option) for before, option in zip(following, options, strict=False)]
+    flags = [option.partition("=")[0] for option in named]
+    return [
+        f"{flag}={_FOLDERS[flag]}" if flag in _FOLDERS and option != flag else option
+        for flag, option in zip(flags, named, strict=True)
+    ]
 
 
 def table(measured: Mapping[str, Any]) -> str:

@@ -205,7 +205,7 @@ def model_fingerprint(source: str | Path) -> str:
     manifest = _manifest_of(folder)
     if manifest is not None and manifest["status"] == "finished":
         return str(manifest["fingerprint"])
-    return _hash_of_files(_files_of_model(folder))
+    return _hash_of_files(files_of_model(folder))
 
 
 def _hash_of_files(files: Iterable[Path]) -> str:
@@ -216,10 +216,10 @@ def _hash_of_files(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _files_of_model(folder: Path) -> list[Path]:
-    """Weights, configuration and tokenizer; older folders keep the latter as a vocabulary alone."""
+def files_of_model(folder: Path) -> list[Path]:
+    """Weights, configuration, and tokenizer or words; older folders keep the former as a vocabulary alone."""
     tokenizer = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else ("vocab.*", "merges.txt")
-    settings = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
+    settings = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "vocabulary.json")
     return sorted(file for pattern in ("*.safetensors", *settings, *tokenizer) for file in folder.glob(pattern))
 
 

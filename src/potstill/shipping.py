@@ -109,8 +109,9 @@ def predict_to_output(
         _side_file(bad) as side,
     ):
         wanted = Wanted(tuple(text_column), top_k, prefix, kind)
+        named: dict[str, Any] = {} if file is None else {"title": str(file)}
         out = sys.stdout.buffer
-        return predict_stream(predictor, predictor.bundle, stream, out, kind, wanted, bad=side, tell=tell)
+        return predict_stream(predictor, predictor.bundle, stream, out, kind, wanted, bad=side, tell=tell, **named)
 
 
 @contextmanager

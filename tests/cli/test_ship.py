@@ -79,7 +79,34 @@ def test_a_file_goes_to_standard_output_and_its_bad_rows_aside(bundles, tmp_path
     done = command("predict", bundles["reviews"], tmp_path / "rows.csv", "--bad", tmp_path / "bad.jsonl")
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode().splitlines()[0] == "text,predicted,probability_bad,probability_good"
-    assert json.loads((tmp_path / "bad.jsonl").read_text())["row"] == 2
+    bad = json.loads((tmp_path / "bad.jsonl").read_text())
+    assert (bad["file"], bad["row"]) == (str(tmp_path / "rows.csv"), 2)
+
+
+def test_a_work_of_bad_rows_alone_ends_with_exit_code_2(potstill, bundles, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"review": "a film"}\n' * 3)
+    called = potstill("predict", bundles["reviews"], tmp_path / "rows.jsonl", "-o", tmp_path / "out.jsonl")
+    assert called.code == 2
+    assert "not one row could be predicted" in called.err
+    assert len((tmp_path / "out.jsonl.bad.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")  # noqa: PTH110
+def test_a_full_disk_behind_standard_output_is_no_traceback(bundles, tmp_path):
+    (tmp_path / "rows.txt").write_text("good film\n" * 10)
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "predict", str(bundles["reviews"]), str(tmp_path / "rows.txt")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=300,
+        )
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "no space left" in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
 
 
 def test_whoever_reads_may_have_enough(bundles, tmp_path):

@@ -158,6 +158,7 @@ def test_several_threads_may_ask_at_once(bundles, texts):
         ("reviews", [["a"]], "row 0 is not text"),
         ("reviews", [("a", "b", "c")], "row 0 is 3 texts"),
         ("pairs", [("a", 3)], "row 0 is not text"),
+        ("reviews", "a film", "one text is not a list"),
         ("reviews", ["fine", "\ud800"], "row 1 holds half of a surrogate pair"),
     ],
 )

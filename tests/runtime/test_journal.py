@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 
@@ -126,3 +127,34 @@ def test_the_journal_says_what_was_written(tmp_path):
     stopped = work(tmp_path / "out", stop_after=2)
     state = json.loads((stopped.folder / "journal.json").read_text())["state"]
     assert (state["rows_bytes"], state["bad_bytes"], state["rows"]) == (len("begin\none\ntwo\n"), len("bad\n"), 2)
+
+
+@pytest.mark.parametrize("name", ["rows", "bad"])
+def test_what_was_written_and_then_edited_is_not_gone_on_with(tmp_path, name):
+    stopped = work(tmp_path / "out", stop_after=2)
+    file = stopped.folder / name
+    file.write_bytes(file.read_bytes()[:-2] + b"!\n")
+    unfinished = UnfinishedFile(tmp_path / "out", "work")
+    with pytest.raises(StorageError, match="was changed since it was written"):
+        unfinished.write_begin(b"begin\n")
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_the_work_goes_on_when_there_is_room(tmp_path):
+    piece, out = b"x" * 3000, tmp_path / "out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # what stands for a full disk: no file may be longer
+    try:
+        unfinished = UnfinishedFile(out, "work")
+        unfinished.write_begin(b"")
+        unfinished.commit(piece, b"", State(rows=1))
+        with pytest.raises(StorageError, match="no space left"):
+            unfinished.commit(piece, b"", State(rows=2))
+        unfinished.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = UnfinishedFile(out, "work")
+    assert again.state.rows == 1
+    again.write_begin(b"")
+    again.commit(piece, b"", State(rows=2))
+    again.finish(lambda written, target: written.replace(target))
+    assert out.read_bytes() == 2 * piece

@@ -62,3 +62,15 @@ def test_progress_tells_rate_and_time_left(monkeypatch):
     assert told[-1].endswith("41%, 2:49:02 left")
     progress.end(300)
     assert told[-1].endswith("rows/s, done")
+
+
+def test_what_an_earlier_process_did_makes_no_time_left_shorter(monkeypatch):
+    now, share = [0.0], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    told: list[str] = []
+    progress = Progress(told.append, lambda: share[0], done_before=600)  # nothing is read yet
+    now[0], share[0] = 2.0, 0.6
+    progress.show(610)
+    now[0], share[0] = 12.0, 0.7
+    progress.show(700)
+    assert told == ["700 rows, 8 rows/s, 70%, 0:30 left"]  # a tenth in ten seconds, three tenths are missing

@@ -12,11 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from potstill.bundle import read_bundle
+from potstill.bundle import Bundle, Graph, Reading
 from potstill.errors import DataError, UsageError
 from potstill.records import Predictions
 from potstill.runtime import files as files_module
-from potstill.runtime.files import Wanted, predict_files, predict_stream
+from potstill.runtime.files import Wanted, _Inputs, predict_files, predict_stream
+from potstill.runtime.row_reader import Place, open_rows
+from potstill.runtime.row_texts import RowTexts
 
 NAMES = ("bad", "good")
 
@@ -51,8 +53,23 @@ def logit_of(text):
 
 
 @pytest.fixture
-def bundle(bundles):
-    return read_bundle(bundles["reviews"])
+def bundle():
+    """What a bundle says of itself; nothing of it is opened here."""
+    return Bundle(
+        name="reviews",
+        problem_type="single_label_classification",
+        label_names=NAMES,
+        reading=Reading(("text",), "sep", (), 40, None),
+        graph=Graph("model.onnx", "fp32", ("input_ids", "attention_mask"), "logits", 18),
+        special_tokens={},
+        pad_id=0,
+        decisions=None,
+        gate={},
+        forced=False,
+        origin={},
+        files={"model.onnx": "1" * 64, "tokenizer.json": "1" * 64},
+        made_by="0",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -178,20 +195,49 @@ def test_other_work_is_not_gone_on_with(bundle, tmp_path, change):
         predict_files(HashPredictor(), bundle, [path], out, wanted)
 
 
-def test_parts_are_bounded_in_rows_and_in_characters(bundle, tmp_path, monkeypatch):
+def test_parts_are_bounded_in_rows_and_in_bytes(bundle, tmp_path, monkeypatch):
     path = tmp_path / "rows.txt"
     path.write_text("short\n" * 50 + ("long " * 100 + "\n") * 20)
     predictor = HashPredictor()
     predict_files(predictor, bundle, [path], tmp_path / "a.jsonl")
     assert predictor.most == 7
     monkeypatch.setattr(files_module, "CHUNK_ROWS", 1000)
-    monkeypatch.setattr(files_module, "CHUNK_CHARACTERS", 900)
+    monkeypatch.setattr(files_module, "CHUNK_BYTES", 900)
     predictor = HashPredictor()
     predict_files(predictor, bundle, [path], tmp_path / "b.jsonl")
     assert predictor.most <= 900 / 5 + 1
     assert [row["text"] for row in rows_of(tmp_path / "a.jsonl")] == [
         row["text"] for row in rows_of(tmp_path / "b.jsonl")
     ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_that_are_not_read_count_too(bundle, tmp_path, monkeypatch, kind):
+    rows, path = [{"text": "short", "page": "x" * 1000}] * 40, tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "csv":
+        path.write_text("text,page\n" + "".join(f"{row['text']},{row['page']}\n" for row in rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(files_module, "CHUNK_ROWS", 1000)
+    monkeypatch.setattr(files_module, "CHUNK_BYTES", 5000)
+    predictor = HashPredictor()
+    assert predict_files(predictor, bundle, [path], tmp_path / "out.jsonl")["predicted"] == 40
+    assert predictor.most == 5  # of 1,005 bytes and more, the fifth reaches five thousand
+
+
+def test_the_share_of_several_files_goes_by_their_bytes(bundle, tmp_path):
+    for name, n_rows in (("a.csv", 10), ("b.csv", 90)):
+        (tmp_path / name).write_text("text\n" + "word\n" * n_rows)
+    sources = [(name, open_rows(tmp_path / name)) for name in ("a.csv", "b.csv")]
+    inputs = _Inputs(sources, RowTexts(bundle.reading), ())
+    shares = [inputs.share_read() for _ in inputs.chunks(0, Place())]
+    assert shares[1] == pytest.approx(0.1, abs=0.01)  # behind the ten rows of the first file: parts of seven and three
+    assert shares[-1] == pytest.approx(1)
 
 
 def test_files_of_other_columns_are_refused_before_anything_is_written(bundle, tmp_path):

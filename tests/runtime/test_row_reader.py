@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import DataError
-from potstill.runtime import row_records
+from potstill.runtime import parquet_rows, row_records
+from potstill.runtime.answers import Answers
 from potstill.runtime.row_reader import BadRow, LineRows, Place, Row, open_rows
+from potstill.runtime.row_writer import open_writer
 
 
 def read(content, kind, start=Place()):  # noqa: B008
@@ -135,6 +137,75 @@ def test_a_row_longer_than_the_bound_is_bad_and_reading_goes_on(kind, monkeypatc
     header, line = rows[kind]
     content = header + "".join(line.format(text) for text in ("a", "b" * 500, "c"))
     assert values(content, kind) == [{"text": "a"}, "longer than 100 bytes", {"text": "c"}]
+
+
+@pytest.mark.parametrize("depth", [100, 101, 900])
+@pytest.mark.parametrize("inner", ["1", "1e999"])
+def test_what_is_read_can_be_written_however_deep_it_is(depth, inner):
+    lists = "[" * (depth - 1) + inner + "]" * (depth - 1)  # in an object, which is one level more
+    (found,) = values(f'{{"a": {lists}}}\n', "jsonl")
+    assert (found == "nested too deeply") is (depth > 100)
+    answers = Answers(("a", "b"), "single_label_classification")
+    if depth <= 100:
+        open_writer("jsonl", None, answers, packed=False, schema=None).write([found], [["a", 0.5, 0.5]])
+
+
+def test_brackets_in_a_text_are_not_depth():
+    assert values(json.dumps({"text": "[" * 5000}) + "\n", "jsonl") == [{"text": "[" * 5000}]
+    assert values(json.dumps({"many": [[]] * 5000}) + "\n", "jsonl") == [{"many": [[]] * 5000}]
+
+
+def test_a_row_says_how_many_bytes_it_takes():
+    rows = [found for found, _ in read('text,n\né,1\n\n"two\nlines",2\n', "csv")]
+    assert [row.n_bytes for row in rows] == [len("é,1\n".encode()), len('\n"two\nlines",2\n')]
+    for _, place in read(CONTENTS["jsonl"], "jsonl"):
+        assert sum(row.n_bytes for row, _ in read(CONTENTS["jsonl"], "jsonl", place)) == len(CONTENTS["jsonl"]) - (
+            place.offset
+        )
+
+
+def test_lines_given_back_are_read_again_in_their_order(monkeypatch):
+    monkeypatch.setattr(row_records, "LONGEST_ROW", 30)
+    # the first quote runs into the bound, which gives back lines; among them a row over two lines, and a broken one
+    lines = ['"open', "a", '"x', 'y"', "b", '"q"r', "c" * 40, "d"]
+    found = values("text\n" + "\n".join(lines), "csv")
+    assert found[:1] == ["a quote that is never closed"]
+    assert [row["text"] for row in found if not isinstance(row, str)] == ["a", "x\ny", "b", "d"]
+
+
+def test_a_value_that_python_cannot_hold_is_a_bad_row_of_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    days = pa.array([1, 99_999_999], pa.date32())  # the second is in the year 275,760
+    pq.write_table(pa.table({"text": ["a", "b"], "day": days}), tmp_path / "rows.parquet")
+    good, bad = [found for found, _ in open_rows(tmp_path / "rows.parquet").rows(Place())]
+    assert good.values["text"] == "a"
+    assert "cannot be read" in bad.reason
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_too(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "text"]), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="two columns of one name"):
+        open_rows(tmp_path / "rows.parquet")
+
+
+def test_long_rows_of_parquet_are_unpacked_a_few_at_a_time(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"text": str(number) * 1000} for number in range(50)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", compression="none", use_dictionary=False)
+    monkeypatch.setattr(parquet_rows, "BYTES_AT_ONCE", 10_000)
+    source = open_rows(tmp_path / "rows.parquet")
+    sizes = [batch.num_rows for batch in source._batches([0])]
+    assert sum(sizes) == 50
+    assert max(sizes) <= 10
+    assert [row.values for row, _ in source.rows(Place())] == rows
 
 
 def test_a_quote_never_closed_costs_one_row_and_bounded_memory(monkeypatch):

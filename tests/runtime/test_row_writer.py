@@ -128,3 +128,15 @@ def test_names_of_other_formats_are_refused(name, tmp_path):
     with pytest.raises(DataError):
         written_format(tmp_path / name)
     assert written_format(tmp_path / "out.jsonl.gz") == ("jsonl", True)
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "\r", 'a "quoted"\r', "a\x00b", "a\u2028b"])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_whatever_a_text_holds_it_stays_one_row_to_the_csv_module(said, tmp_path, kind, text):
+    answers = Answers(NAMES, "single_label_classification")
+    out = file_of(kind, answers, answers.of(said), tmp_path, rows=[{"text": text, "n": "1"}, {"text": "b", "n": "2"}])
+    with out.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t" if kind == "tsv" else ",", strict=True))
+    assert [(row["text"], row["n"]) for row in rows] == [(text, "1"), ("b", "2")]
+    assert out.read_bytes().endswith(b"\n")
+    assert not out.read_bytes().endswith(b"\r\n")

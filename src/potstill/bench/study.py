@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from potstill.bench.texts import DISTRIBUTIONS
+from potstill.bundle import is_bundle
 from potstill.errors import PotstillError, UsageError
 from potstill.machine import available_cores, machine, versions
+from potstill.runs import files_of_model
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,13 @@ def _measured(subject: Path, threads: int, settings: BenchSettings) -> dict[str,
     started = time.perf_counter()
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, "RAYON_NUM_THREADS": str(threads)},  # tokenizers has threads of its own
+        ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -120,7 +129,7 @@ def subject_figures(
         "name": name,
         "kind": repeats[0]["kind"],
         "threads": threads,
-        "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+        "bytes": sum(file.stat().st_size for file in _needed(folder)),
         "cold_start_s": _median(repeat["cold_start_s"] for repeat in repeats),
         "peak_mib": max(repeat["peak_mib"] for repeat in repeats),
         "latency": [
@@ -131,6 +140,12 @@ def subject_figures(
             for place in _places(repeats, "throughput")
         ],
     }
+
+
+def _needed(folder: Path) -> list[Path]:
+    """What has to be there to predict: all of a bundle; of a run its model, without pages and predictions."""
+    everything = sorted(file for file in folder.iterdir() if file.is_file())
+    return everything if is_bundle(folder) else files_of_model(folder) or everything
 
 
 def _places(repeats: Sequence[Mapping[str, Any]], kind: str) -> range:

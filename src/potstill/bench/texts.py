@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ WORDS = (
 )  # fmt: skip
 """Common words, most of them one token in any English vocabulary."""
 
-_FEW, _MANY = 10, 60
 _TEXTS = 256
 """Texts drawn from a distribution of lengths."""
 
@@ -45,17 +45,34 @@ class TextMaker:
     """Makes texts, or pairs of texts, of about a wanted number of tokens for one predictor."""
 
     def __init__(self, predictor: Predictor, *, pairs: bool) -> None:
-        """Ask the predictor how many tokens some texts have."""
+        """Ask the predictor how many tokens each word has, and how many stand around the words."""
         self.pairs = pairs
-        few, many = predictor.predict([self._of_words(_FEW), self._of_words(_MANY)]).n_tokens
-        self._per_word = (int(many) - int(few)) / (_MANY - _FEW)
-        self._around = int(few) - self._per_word * _FEW
-        if self._per_word <= 0:
-            raise DataError("more words are no more tokens to this predictor", found=f"{few} and {many} tokens")
+        asked = [self._of_words([word] * times) for word in WORDS for times in (2, 4)]
+        twice, more = predictor.predict(asked).n_tokens.reshape(-1, 2).T
+        tokens = [(int(four) - int(two)) / 2 for two, four in zip(twice, more, strict=True)]
+        if min(tokens) <= 0:
+            raise DataError("more words are no more tokens to this predictor", found=f"{min(tokens)} tokens a word")
+        self._tokens = dict(zip(WORDS, tokens, strict=True))
+        self._around = int(twice[0]) - 2 * tokens[0]
 
     def text(self, n_tokens: int) -> Text:
-        """One of about ``n_tokens`` tokens, special tokens included; at least one word, of a pair one each."""
-        return self._of_words(max(1 + self.pairs, round((n_tokens - self._around) / self._per_word)))
+        """One of about ``n_tokens`` tokens, special tokens included; at least one word, of a pair one each.
+
+        Words follow one another as long as they fit, and the last ones are those that still do.
+        """
+        room, words = n_tokens - self._around, []
+        for word in itertools.cycle(WORDS):
+            if self._tokens[word] > room:
+                break
+            words.append(word)
+            room -= self._tokens[word]
+        for word in sorted(WORDS, key=lambda word: -self._tokens[word]):
+            if self._tokens[word] <= room:
+                words.append(word)
+                room -= self._tokens[word]
+        shortest = min(WORDS, key=lambda word: self._tokens[word])
+        words += [shortest] * (1 + self.pairs - len(words))
+        return self._of_words(words)
 
     def texts(self, lengths: Sequence[int] | np.ndarray) -> list[Text]:
         """One of about each length."""
@@ -65,8 +82,7 @@ class TextMaker:
         """Texts of a distribution of ``DISTRIBUTIONS``, none longer than a predictor reads."""
         return self.texts(DISTRIBUTIONS[name].draw(_TEXTS, longest))
 
-    def _of_words(self, n_words: int) -> Text:
-        words = [WORDS[place % len(WORDS)] for place in range(n_words)]
+    def _of_words(self, words: Sequence[str]) -> Text:
         if not self.pairs:
             return " ".join(words)
         return " ".join(words[::2]), " ".join(words[1::2])

@@ -11,7 +11,7 @@ import typer
 
 from potstill.cli.printing import print_json, print_rows, tell
 from potstill.cli.train import DataDir, Json
-from potstill.errors import UsageError
+from potstill.errors import DataError, UsageError
 
 Engine = Annotated[
     str | None, typer.Option(help="openvino or onnxruntime; the first of them that is installed when absent.")
@@ -130,15 +130,15 @@ def predict(
         if bad is not None:
             raise UsageError("bad rows go beside the output", do="leave out --bad")
         summary = shipping.predict(bundle, given, out, **named)
-        _tell_summary(summary)
         if json:
             print_json(summary)
+        _conclude(summary)
         return
     if out is not None or len(files or ()) > 1 or json:
         raise UsageError(
             "standard input and one file go to standard output, several files to one file", do="name files and -o"
         )
-    _tell_summary(_to_output(bundle, given[0] if given else None, bad=bad, **named))
+    _conclude(_to_output(bundle, given[0] if given else None, bad=bad, **named))
 
 
 def _to_output(bundle: Path, file: Path | None, **named: Any) -> dict[str, Any]:
@@ -153,8 +153,11 @@ def _to_output(bundle: Path, file: Path | None, **named: Any) -> dict[str, Any]:
         raise typer.Exit(1) from None
 
 
-def _tell_summary(summary: dict[str, Any]) -> None:
+def _conclude(summary: dict[str, Any]) -> None:
+    """Tell what was counted; DataError where all rows there were are bad, so that no script takes it for done."""
     cut = f", {summary['truncated']:,} of them cut to the maximum length" if summary["truncated"] else ""
     tell(f"{summary['predicted']:,} of {summary['rows']:,} rows predicted{cut}; {summary['bad']:,} bad rows")
     if summary["bad_rows"]:
         tell(f"the bad rows, each with its reason: {summary['bad_rows']}")
+    if summary["rows"] and not summary["predicted"]:
+        raise DataError("not one row could be predicted", do="look at the reasons of the bad rows")

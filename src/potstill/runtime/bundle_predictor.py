@@ -223,6 +223,8 @@ def plan_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
 
 def checked_texts(texts: Iterable[Text], *, pairs: bool) -> Iterator[Text]:
     """The texts as they are; DataError at the first that is not what the bundle takes, or is no Unicode."""
+    if isinstance(texts, str):
+        raise DataError("one text is not a list of texts", found=texts[:80], do="put it into a list")
     for number, text in enumerate(texts):
         parts = (text,) if isinstance(text, str) else text
         if not isinstance(parts, tuple) or not all(isinstance(part, str) for part in parts):

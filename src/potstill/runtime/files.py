@@ -24,8 +24,8 @@ from potstill.runtime.row_reader import BadRow, LineRows, Place, Row, RowSource,
 from potstill.runtime.row_texts import RowTexts
 from potstill.runtime.row_writer import RowWriter, open_writer, written_format
 
-CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2**23
-"""Rows are predicted and written so many at a time, or as many as have so many characters; a kill loses one part."""
+CHUNK_ROWS, CHUNK_BYTES = 2048, 2**23
+"""Rows are predicted and written so many at a time, or as many as have so many bytes; a kill loses one part."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,24 @@ class _Inputs:
 
     def __init__(self, sources: Sequence[tuple[str, RowSource]], texts: RowTexts, added: Sequence[str]) -> None:
         self._sources, self._texts, self._added = sources, texts, frozenset(added)
-        self.now = 0
+        self._sizes = [source.n_bytes or 0 for _, source in sources]
+        self._now = 0
 
     def chunks(self, file: int, start: Place) -> Iterator[_Chunk]:
         """What lies behind ``start`` of the source numbered ``file``; a chunk ends with its file at the latest."""
         for number in range(file, len(self._sources)):
-            self.now = number
+            self._now = number
             name, source = self._sources[number]
             yield from self._of_one(name, source, number, start if number == file else Place())
 
     def share_read(self) -> float | None:
-        """How much of all the sources was read, each counted alike; None where one does not know."""
-        share = self._sources[self.now][1].share_read()
-        return None if share is None else (self.now + share) / len(self._sources)
+        """How much of all the sources was read, in bytes as they lie on disk; None where one does not know."""
+        now, whole = self._now, sum(self._sizes)
+        share = self._sources[now][1].share_read()
+        return None if share is None or not whole else (sum(self._sizes[:now]) + share * self._sizes[now]) / whole
 
     def _of_one(self, name: str, source: RowSource, number: int, start: Place) -> Iterator[_Chunk]:
-        chunk, characters = _Chunk([], [], [], number, start), 0
+        chunk, n_bytes = _Chunk([], [], [], number, start), 0
         for found, place in source.rows(start):
             text = self._text_of(found)
             if isinstance(text, BadRow):
@@ -82,11 +84,11 @@ class _Inputs:
             elif isinstance(found, Row):
                 chunk.rows.append(found)
                 chunk.texts.append(text)
-                characters += len(text) if isinstance(text, str) else sum(map(len, text))
+                n_bytes += found.n_bytes
             chunk = replace(chunk, place=place)
-            if len(chunk.rows) + len(chunk.bad) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            if len(chunk.rows) + len(chunk.bad) >= CHUNK_ROWS or n_bytes >= CHUNK_BYTES:
                 yield chunk
-                chunk, characters = _Chunk([], [], [], number, place), 0
+                chunk, n_bytes = _Chunk([], [], [], number, place), 0
         if chunk.rows or chunk.bad:
             yield chunk
 
@@ -141,17 +143,18 @@ def predict_stream(
     kind: str,
     wanted: Wanted = Wanted(),
     *,
+    title: str = "standard input",
     bad: IO[bytes] | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Rows of ``stream`` with predictions into ``out``, each part as soon as it is there; what was counted.
 
-    ``kind`` is csv, tsv, jsonl or txt; rows of the latter come out as jsonl. ``bad`` gets the bad rows; without it the
-    first of them are told.
+    ``kind`` is csv, tsv, jsonl or txt; rows of the latter come out as jsonl. ``title`` is what messages call the
+    stream. ``bad`` gets the bad rows; without it the first of them are told.
     """
     texts = RowTexts(bundle.reading, wanted.text_columns)
     answers = Answers(predictor.label_names, predictor.problem_type, wanted.top_k, wanted.prefix)
-    sources: list[tuple[str, RowSource]] = [("standard input", LineRows(stream, kind, "standard input"))]
+    sources: list[tuple[str, RowSource]] = [(title, LineRows(stream, kind, title))]
     columns, _ = _checked(sources, texts, txt=kind == "txt")
     writer = open_writer("jsonl" if kind == "txt" else kind, columns, answers, packed=False, schema=None)
     out.write(writer.begin())
@@ -231,7 +234,7 @@ def _work_of(bundle: Bundle, files: Sequence[Path], wanted: Wanted) -> Mapping[s
         "top_k": wanted.top_k,
         "prefix": wanted.prefix,
         "kind": wanted.kind,
-        "chunk": (CHUNK_ROWS, CHUNK_CHARACTERS),
+        "chunk": (CHUNK_ROWS, CHUNK_BYTES),
     }
 
 

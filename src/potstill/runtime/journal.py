@@ -7,8 +7,10 @@ entry of the journal is cut off.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from potstill.runs import read_json, storage_errors, write_json
 
 BAD_SUFFIX = ".bad.jsonl"
 _JOURNAL, _ROWS, _BAD, _LOCK = "journal.json", "rows", "bad", "lock"
+_READ_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Counts:
 class State:
     """How far the work is: the number of the input file, and the place in it (offset and rows) behind what was written.
 
-    rows_bytes, bad_bytes: how much was written. whole: nothing is missing but the names.
+    rows_bytes, bad_bytes: how much was written; rows_crc, bad_crc: its CRC-32. whole: nothing is missing but the names.
     """
 
     file: int = 0
@@ -51,6 +54,8 @@ class State:
     counts: Counts = field(default_factory=Counts)
     rows_bytes: int = 0
     bad_bytes: int = 0
+    rows_crc: int = 0
+    bad_crc: int = 0
     whole: bool = False
 
 
@@ -108,22 +113,35 @@ class UnfinishedFile:
             raise UsageError(f"{self.folder} was not made by potstill", do="choose another -o")
 
     def write_begin(self, begin: bytes) -> None:
-        """Open the files, cut off what was written behind the last commit, and write ``begin`` where there was none."""
+        """Open the files, cut off what was written behind the last commit, and write ``begin`` where there was none.
+
+        Raises StorageError where what was written before is not there, or is not what was written.
+        """
+        state = self.state
         with storage_errors(self.out):
             self._files = [_opened(self.folder / _ROWS), _opened(self.folder / _BAD)]
-            for file, size in zip(self._files, (self.state.rows_bytes, self.state.bad_bytes), strict=True):
-                _cut(file, size)
+            _cut(self._files[0], state.rows_bytes, state.rows_crc)
+            _cut(self._files[1], state.bad_bytes, state.bad_crc)
         if not self.resumed:
             self.commit(begin, b"", self.state)
 
     def commit(self, rows: bytes, bad: bytes, state: State) -> None:
         """Write more, and then that it was written; ``state`` says how far that is, its sizes are filled in here."""
+        before = self.state
         with storage_errors(self.out):
             for file, content in zip(self._files, (rows, bad), strict=True):
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            self._enter(replace(state, rows_bytes=self._files[0].tell(), bad_bytes=self._files[1].tell()))
+            self._enter(
+                replace(
+                    state,
+                    rows_bytes=before.rows_bytes + len(rows),
+                    bad_bytes=before.bad_bytes + len(bad),
+                    rows_crc=zlib.crc32(rows, before.rows_crc),
+                    bad_crc=zlib.crc32(bad, before.bad_crc),
+                )
+            )
 
     def finish(self, assemble: Callable[[Path, Path], None]) -> None:
         """Give the file its name, and that of the bad rows where there are any; after a kill this can be done again.
@@ -152,7 +170,8 @@ class UnfinishedFile:
 
     def _close(self) -> None:
         while self._files:
-            self._files.pop().close()
+            with contextlib.suppress(OSError):  # what a full disk did not take is not entered in the journal either
+                self._files.pop().close()
 
 
 def _state(content: dict[str, Any]) -> State:
@@ -164,10 +183,15 @@ def _opened(file: Path) -> IO[bytes]:
     return file.open("r+b")
 
 
-def _cut(file: IO[bytes], size: int) -> None:
+def _cut(file: IO[bytes], size: int, crc: int) -> None:
+    """Leave the first ``size`` bytes, whose CRC-32 has to be ``crc``, and go behind them."""
+    start_again = "remove the unfinished folder and start again"
     if file.seek(0, os.SEEK_END) < size:
-        raise StorageError(
-            f"{file.name} is shorter than its journal says", do="remove the unfinished folder and start again"
-        )
+        raise StorageError(f"{file.name} is shorter than its journal says", do=start_again)
     file.truncate(size)
-    file.seek(size)
+    file.seek(0)
+    found = 0
+    while part := file.read(_READ_AT_ONCE):
+        found = zlib.crc32(part, found)
+    if found != crc:
+        raise StorageError(f"{file.name} was changed since it was written", do=start_again)

@@ -8,8 +8,13 @@ from typing import Any
 
 from potstill.errors import DataError, UsageError
 from potstill.runtime.row_reader import BadRow, Place, Row, readable
+from potstill.runtime.row_records import require_different
 
-_READ_AT_ONCE = 1000
+ROWS_AT_ONCE, BYTES_AT_ONCE = 1000, 2**24
+"""Rows that are unpacked at a time, at most, and about how many bytes they may have; of a longer row one at a time."""
+
+_BUFFER = 2**20
+"""Bytes of a column that are read from disk at a time; without a bound it would be a whole group of rows."""
 
 
 def arrow() -> Any:
@@ -32,23 +37,26 @@ class ParquetRows:
             raise DataError(f"{path} cannot be read row by row", do="unpack it first: parquet is compressed by itself")
         try:
             with readable(str(path)):
-                self._file = self._arrow.parquet.ParquetFile(path)
-        except self._arrow.ArrowInvalid as broken:
+                self._file = self._arrow.parquet.ParquetFile(path, buffer_size=_BUFFER)
+        except self._arrow.ArrowException as broken:
             raise DataError(f"{path} is not a parquet file", found=str(broken).splitlines()[0]) from broken
         self._title = str(path)
         self.schema = self._file.schema_arrow
         self.columns: tuple[str, ...] | None = tuple(self.schema.names)
+        require_different(self._title, self.schema.names)
+        self.n_bytes: int | None = path.stat().st_size
         self._n_read = 0
 
     def rows(self, start: Place) -> Iterator[tuple[Row | BadRow, Place]]:
         """The rows behind ``start``, each with the place behind it; groups of rows before it are not read."""
         number, groups = self._first_group(start.rows)
         for batch in self._batches(groups):
+            n_bytes = batch.nbytes // max(1, batch.num_rows)
             for row in _values(batch):
                 number += 1
                 self._n_read = number
                 if number > start.rows:
-                    found = BadRow(number, row) if isinstance(row, str) else Row(number, row)
+                    found = BadRow(number, row) if isinstance(row, str) else Row(number, row, n_bytes)
                     yield found, Place(number, number)
 
     def share_read(self) -> float | None:
@@ -70,12 +78,14 @@ class ParquetRows:
         return before, []
 
     def _batches(self, groups: list[int]) -> Iterator[Any]:
-        if not groups:
-            return
+        """Each group by itself: its rows are cut in the same places wherever the reading began."""
         try:
-            with readable(self._title):
-                yield from self._file.iter_batches(batch_size=_READ_AT_ONCE, row_groups=groups)
-        except self._arrow.ArrowInvalid as broken:
+            for group in groups:
+                about = self._file.metadata.row_group(group)
+                size = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE * about.num_rows // max(1, about.total_byte_size)))
+                with readable(self._title):
+                    yield from self._file.iter_batches(batch_size=size, row_groups=[group])
+        except self._arrow.ArrowException as broken:
             raise DataError(f"{self._title} cannot be read", found=str(broken).splitlines()[0]) from broken
 
 
@@ -83,11 +93,13 @@ def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
     """Each row as its values by column, or why it has none."""
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):
         for number in range(batch.num_rows):
             try:
                 (row,) = batch.slice(number, 1).to_pylist()
             except UnicodeDecodeError as error:
                 yield f"not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}"
+            except (ValueError, OverflowError) as error:  # such as a date of the year 10,000
+                yield f"a value that cannot be read: {error}"
             else:
                 yield row

@@ -22,10 +22,11 @@ from potstill.runtime.row_records import Lines, Record, SeparatedRecords, header
 
 @dataclass(frozen=True)
 class Row:
-    """A row's number in its file and its values by column, text as it stands there."""
+    """A row's number in its file, its values by column, text as it stands there, and about how many bytes it has."""
 
     number: int
     values: Mapping[str, Any]
+    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Place:
 
 
 class RowSource(Protocol):
-    """The rows of one file. columns: their names, None where each row names its own (jsonl)."""
+    """The rows of one file. columns: their names, None where each row names its own (jsonl). n_bytes: of the file."""
 
     columns: tuple[str, ...] | None
+    n_bytes: int | None
 
     def rows(self, start: Place) -> Iterator[tuple[Row | BadRow, Place]]:
         """The rows behind ``start``, each with the place behind it."""
@@ -83,7 +85,7 @@ class LineRows:
 
     def __init__(self, stream: IO[bytes], kind: str, title: str, *, packed: bool = False, n_bytes: int | None = None):
         """Read the header, if there is one. ``n_bytes`` is the size of the file behind ``stream``, packed or not."""
-        self._stream, self._title, self._packed, self._n_bytes = stream, title, packed, n_bytes
+        self._stream, self._title, self._packed, self.n_bytes = stream, title, packed, n_bytes
         self._lines = Lines(stream)
         self.columns: tuple[str, ...] | None = ("text",) if kind == "txt" else None
         if kind in ("csv", "tsv"):
@@ -100,20 +102,21 @@ class LineRows:
 
     def rows(self, start: Place) -> Iterator[tuple[Row | BadRow, Place]]:
         """The rows behind ``start``, each with the place behind it; DataError where the file itself is damaged."""
-        number = start.rows
+        number, before = start.rows, max(start.offset, self._begin)
         with readable(self._title):
-            self._lines.go_to(max(start.offset, self._begin))
+            self._lines.go_to(before)
             while (found := self._parsed()) is not None:
-                number += 1
-                row = BadRow(number, found) if isinstance(found, str) else Row(number, found)
-                yield row, Place(self._lines.offset, number)
+                number, offset = number + 1, self._lines.offset
+                row = BadRow(number, found) if isinstance(found, str) else Row(number, found, offset - before)
+                yield row, Place(offset, number)
+                before = offset
 
     def share_read(self) -> float | None:
         """How much of the file was read, in [0, 1]; None of a stream of unknown length."""
-        if not self._n_bytes:
+        if not self.n_bytes:
             return None
         behind = self._stream.fileobj.tell() if self._packed else self._lines.offset  # type: ignore[attr-defined]
-        return min(1.0, float(behind) / self._n_bytes)
+        return min(1.0, float(behind) / self.n_bytes)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -6,6 +6,7 @@ Memory is bounded whatever the stream holds, and a record that cannot be read ta
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn
@@ -17,10 +18,16 @@ from potstill.records import is_unicode
 LONGEST_ROW = 2**24
 """In bytes, unpacked: 16 MiB. A longer one is no row, and is not kept in memory."""
 
+DEEPEST = 100
+"""Lists and objects of a row that may lie in one another: what is read is to be written again."""
+
 Record = Mapping[str, Any] | str
 """Values by column; or in words, why there are none."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+_TOO_DEEP = "nested too deeply"
 
 
 def _too_long() -> str:
@@ -36,33 +43,39 @@ class Lines:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._given_back: list[bytes] = []
+        self._given_back = io.BytesIO()
         self.offset = 0
 
     def go_to(self, offset: int) -> None:
         """Go on behind ``offset``; nothing moves where that is where it stands, as a pipe cannot."""
         if offset != self.offset:
             self._stream.seek(offset)
-            self.offset, self._given_back = offset, []
+            self.offset, self._given_back = offset, io.BytesIO()
 
     def take(self) -> bytes:
         """The next line with its end, nothing at the end of the stream; of one too long its beginning."""
-        return self._given_back.pop() if self._given_back else self._stream.readline(LONGEST_ROW + 1)
+        return self._given_back.readline() or self._stream.readline(LONGEST_ROW + 1)
 
-    def give_back(self, lines: Sequence[bytes]) -> None:
-        """Lines to be taken again, in their order."""
-        self._given_back.extend(reversed(lines))
+    def give_back(self, taken: bytes) -> None:
+        """What was taken last is to be taken again.
 
-    def used(self, lines: Sequence[bytes]) -> None:
-        """A record was made of these lines."""
-        self.offset += sum(map(len, lines))
+        It is kept as bytes: as lines, a row of nothing but line ends would take eight times its size, and more.
+        """
+        if self._given_back.tell() < len(self._given_back.getbuffer()):
+            self._given_back.seek(-len(taken), io.SEEK_CUR)  # it all came from here
+        else:
+            self._given_back = io.BytesIO(taken)
+
+    def used(self, n_bytes: int) -> None:
+        """A record was made of so many bytes."""
+        self.offset += n_bytes
 
     def pass_over(self, line: bytes) -> None:
         """A line too long was no record: read to its end, and forget it."""
-        self.used([line])
+        self.used(len(line))
         while line and not line.endswith(b"\n"):
             line = self.take()
-            self.used([line])
+            self.used(len(line))
 
     def without_mark(self, line: bytes) -> bytes:
         """``line`` without the byte-order mark that the first one may have."""
@@ -76,7 +89,7 @@ def line_row(lines: Lines, parse: Callable[[str], Mapping[str, Any]], *, skip_em
             lines.pass_over(line)
             return _too_long()
         content = lines.without_mark(line).rstrip(b"\r\n")
-        lines.used([line])
+        lines.used(len(line))
         if content.strip() or not skip_empty:
             return _read(content, parse)
     return None
@@ -90,7 +103,7 @@ def _read(content: bytes, parse: Callable[[str], Mapping[str, Any]]) -> Record:
     except (TypeError, ValueError) as error:
         return str(error)
     except RecursionError:
-        return "nested too deeply"
+        return _TOO_DEEP
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
@@ -112,7 +125,18 @@ def json_values(line: str) -> Mapping[str, Any]:
         raise TypeError(f"no object, but {type(row).__name__}")
     if "\\u" in line and not is_unicode(json.dumps(row, ensure_ascii=False)):
         raise ValueError("holds half of a surrogate pair, which is no character")
+    if line.count("[") + line.count("{") > DEEPEST and _is_deep(row):
+        raise ValueError(_TOO_DEEP)
     return row
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether more than ``DEEPEST`` lists and objects lie in one another."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inside = [outer.values() if isinstance(outer, dict) else outer for outer in level]
+        level = [inner for values in inside for inner in values if isinstance(inner, list | dict)]
+    return bool(level)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -129,8 +153,8 @@ class SeparatedRecords:
     def __init__(self, lines: Lines, delimiter: str) -> None:
         csv.field_size_limit(LONGEST_FIELD_CHARACTERS)
         self._lines = lines
-        self._taken: list[bytes] = []
-        self._size = 0
+        self._taken = bytearray()
+        self._first = b""
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
 
     def __iter__(self) -> SeparatedRecords:
@@ -142,28 +166,28 @@ class SeparatedRecords:
         line = self._lines.take()
         if not line:
             raise StopIteration
-        self._taken.append(line)
-        self._size += len(line)
-        if self._size > LONGEST_ROW:
+        if first := not self._taken:
+            self._first = line
+        self._taken += line
+        if len(self._taken) > LONGEST_ROW:
             raise _TooLongError
-        first = len(self._taken) == 1
         return (self._lines.without_mark(line) if first else line).decode("utf-8", "surrogateescape")
 
     def fields(self) -> list[str] | str | None:
         """The fields of the next record that is not empty; why it has none; None at the end."""
         while True:
-            self._taken, self._size = [], 0
+            self._taken = bytearray()
             try:
                 found = next(self._reader)
-                b"".join(self._taken).decode("utf-8")
+                self._taken.decode("utf-8")
             except StopIteration:
                 return None
             except UnicodeDecodeError as error:
-                self._lines.used(self._taken)
+                self._lines.used(len(self._taken))
                 return _not_utf8(error)
             except (csv.Error, _TooLongError) as error:
                 return self._give_up(str(error))
-            self._lines.used(self._taken)
+            self._lines.used(len(self._taken))
             if found:
                 return found
 
@@ -177,12 +201,12 @@ class SeparatedRecords:
         return dict(zip(columns, found, strict=True))
 
     def _give_up(self, reason: str) -> str:
-        first, *others = self._taken
-        self._lines.give_back(others)
-        if len(first) > LONGEST_ROW:
-            self._lines.pass_over(first)
+        if len(self._first) > LONGEST_ROW:
+            self._lines.pass_over(self._first)
             return _too_long()
-        self._lines.used([first])
+        others = bytes(memoryview(self._taken)[len(self._first) :])
+        self._lines.give_back(others)
+        self._lines.used(len(self._first))
         return "a quote that is never closed" if others else reason
 
 
@@ -192,7 +216,12 @@ def header(title: str, records: SeparatedRecords) -> tuple[str, ...]:
     if not isinstance(found, list):
         raise DataError(f"{title} has no header", found=found, allowed="the names of the columns in its first line")
     names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(found)]
+    require_different(title, names)
+    return tuple(names)
+
+
+def require_different(title: str, names: Sequence[str]) -> None:
+    """Raise DataError where two columns have one name: of the two, a row could keep one alone."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{title} has two columns of one name", found=", ".join(repeated), do="rename one")
-    return tuple(names)

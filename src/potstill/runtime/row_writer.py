@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -98,9 +97,24 @@ class SeparatedWriter:
         written.replace(target)
 
     def _lines(self, rows: Sequence[Sequence[Any]]) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode("utf-8")
+        lines = _Lines()
+        csv.writer(lines, delimiter=self._delimiter, lineterminator=lines.terminator).writerows(rows)
+        return "".join(lines.written).encode("utf-8")
+
+
+class _Lines:
+    """What the csv module writes to, a row at a time, each ended by a line feed.
+
+    Up to Python 3.12 the module puts quotes around a carriage return only where that is part of what ends a row.
+    """
+
+    terminator = "\r\n"
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, row: str) -> None:
+        self.written.append(row.removesuffix(self.terminator) + "\n")
 
 
 def _cell(value: Any) -> Any:
