@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from potstill.recipe_files import load_recipe
+from potstill.recipe.files import load_recipe
 from potstill.report import sentences
 from potstill.report.attention.figures import draw_heads
 from potstill.report.evidence import ArmEvidence, Report, TaskEvidence

@@ -13,7 +13,7 @@ import pytest
 
 from potstill.errors import UsageError
 from potstill.pipeline import finish_experiment
-from potstill.recipe_files import load_recipe
+from potstill.recipe.files import load_recipe
 from potstill.report.attention import stage as attention_stage
 from potstill.report.tabs import KEPT
 from potstill.studies import study_tasks

@@ -15,7 +15,10 @@ from typing import Any
 import yaml
 
 from potstill.data.windows import UNCUT
-from potstill.recipe import (
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baselines import BilstmSection
+from potstill.recipe.models import StudentSection
+from potstill.recipe.schema import (
     CorpusSection,
     DistilJob,
     FinetuneJob,
@@ -24,9 +27,6 @@ from potstill.recipe import (
     Recipe,
     TrainingSection,
 )
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
-from potstill.recipe_baselines import BilstmSection
-from potstill.recipe_models import StudentSection
 from potstill.records import Text
 from potstill.runs import is_run, read_json
 from potstill.stages import Stage, plan

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.decisions import sha256_of
-from potstill.recipe import Recipe, TaskSection
-from potstill.recipe_explore import ExploreJob
+from potstill.recipe.explore import ExploreJob
+from potstill.recipe.schema import Recipe, TaskSection
 from potstill.report.tabs import identity, is_kept, keep_study, studied_run
 from potstill.runs import RunFolder
 

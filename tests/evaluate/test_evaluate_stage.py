@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score
 
 from potstill.errors import CheckError, DataError, RunFolderError
 from potstill.evaluate.stage import arms_in, compare_runs, evaluate_run, load_task_section
-from potstill.recipe import TaskSection
+from potstill.recipe.schema import TaskSection
 from potstill.runs import RunFolder
 
 

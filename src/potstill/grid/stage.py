@@ -20,7 +20,7 @@ from potstill.grid.schedule import Crew, failures, run_stages
 from potstill.grid.worker import GRID
 from potstill.lock import take_lock
 from potstill.pipeline import Tell
-from potstill.recipe_grid import load_grid, shipped_grid
+from potstill.recipe.grids import load_grid, shipped_grid
 from potstill.runs import WORK, is_run, read_json, require_unused, storage_errors, write_text
 
 MOST = 100

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from potstill.errors import RecipeError
-from potstill.recipe import Name, Recipe, Seed
-from potstill.recipe_fields import NOT_VARIED, check_field, decides_exposure, put_fields, read_field
-from potstill.recipe_files import mapping_in, shipped_recipe, with_preset
-from potstill.sections import Section, build, nearest
+from potstill.recipe.fields import NOT_VARIED, check_field, decides_exposure, put_fields, read_field
+from potstill.recipe.files import mapping_in, shipped_recipe, with_preset
+from potstill.recipe.schema import Name, Recipe, Seed
+from potstill.recipe.sections import Section, build, nearest
 
 
 def _at_the_arms_budget(name: Any) -> Any:
