@@ -343,10 +343,9 @@ def ablate(
     """
     from potstill.grid.stage import command_of, open_grid, run_grid
 
-    where = _path(data_dir)
-    plan = open_grid(grid, data_dir=where, out=_path(out))
+    plan = open_grid(grid, data_dir=_path(data_dir), out=_path(out))
     tell = partial(print, file=sys.stderr)
-    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, data_dir=where), tell=tell)
+    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, plan.grid), tell=tell)
     done.require_all()
     return {**done.results, "page": str(done.page)}
 

@@ -6,11 +6,12 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Sequence
 
 import typer
 
 from potstill.cli import ablation, attention, baselines, evidence, experiment, failures, study, train
-from potstill.errors import PotstillError, StorageError
+from potstill.errors import PotstillError, StorageError, UsageError
 
 app = typer.Typer(
     name="potstill",
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not debug:
         threading.excepthook = _say_unless_disk_is_full
     try:
+        _require_utf8(given)
         app(args=[argument for argument in given if argument != "--debug"], prog_name="potstill")
     except (PotstillError, OSError) as failure:
         error = failure if isinstance(failure, PotstillError) else _full_disk(failure)
@@ -51,6 +53,22 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"potstill: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    """Raise UsageError for bytes of the command line that are not UTF-8: no page, table or recipe could hold them.
+
+    Python keeps such bytes as lone surrogates, which tokenizers and files refuse much later.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"argument {number} is not UTF-8",
+                found=argument[max(error.start - 20, 0) : error.end + 20],
+                do="write it in UTF-8; if it is the name of a file, rename the file",
+            ) from error
 
 
 def _say_unless_disk_is_full(thrown: threading.ExceptHookArgs) -> None:

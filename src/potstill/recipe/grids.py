@@ -102,6 +102,11 @@ class ResolvedGrid:
     encoders: Literal["once", "per_seed"]
     content: Mapping[str, Any]
 
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder of local copies that every arm reads data from, if there is one."""
+        return self.arms[0].recipe.data_dir
+
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
