@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from potstill.recipe_files import load_recipe
+from potstill.grid.stage import command_of
+from potstill.grid.worker import GRID
+from potstill.recipe.files import load_recipe
+from potstill.recipe.grids import load_grid
 from potstill.report import sentences
 from potstill.report.attention.figures import draw_heads
 from potstill.report.evidence import ArmEvidence, Report, TaskEvidence
@@ -128,7 +131,7 @@ def ablation(name: str, folder: Path) -> list[str]:
     return [
         *parts,
         machine(content["machine"], content["versions"]),
-        f"Made by `potstill ablate {name} --data-dir DATA`.",
+        f"Made by `{command_of(name, load_grid(folder / GRID))}`.",
     ]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import importlib.util
 import io
+import json
 import os
 import random
 import shutil
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,45 @@ class TinyWorld:
     scores: Path
 
 
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeOnce]:
+    """``make_once(name, make)``: the folder ``name``, filled by ``make(folder)`` once in a run of the tests.
+
+    The first worker of pytest-xdist that asks for it makes it, one that asks meanwhile waits, and all read the same
+    folder: a test that writes takes a copy, else the end of the session fails. A group of pytest-xdist (``--dist
+    loadgroup``) would make it once too, but it binds every test of the folder to one worker and deals out all others
+    singly, so that each worker makes the fixtures of nearly every module.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # the parent holds a folder for each worker
+    read: dict[Path, str] = {}
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, finished = shared / name, shared / f"{name}.finished"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a worker left that failed or was killed
+                folder.mkdir()
+                make(folder)
+                finished.write_text(_files_in(folder), encoding="utf-8")
+        read[folder] = finished.read_text(encoding="utf-8")
+        return folder
+
+    yield made
+    for folder, before in read.items():
+        assert _files_in(folder) == before, f"a test wrote into {folder.name}, which others read: it has to take a copy"
+
+
+def _files_in(folder: Path) -> str:
+    """Every file below ``folder`` with the time when it was written, a line each."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "\n".join(f"{path.relative_to(folder)} {path.stat().st_mtime_ns}" for path in files)
+
+
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Caches of potstill and ``datasets`` in a temporary folder; the environment that tells a subprocess of them."""
@@ -111,11 +152,17 @@ def potstill(caches: dict[str, str]) -> Callable[..., Called]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+def tiny(make_once: MakeOnce) -> TinyWorld:
     """A random BERT with a WordPiece tokenizer, with and without its head, and small files of text and labels."""
-    root = tmp_path_factory.mktemp("tiny")
+    return _tiny_world(make_once("tiny", lambda root: _write_tiny_world(_tiny_world(root))))
+
+
+def _tiny_world(root: Path) -> TinyWorld:
     names = ("teacher", "encoder", "corpus.txt", "reviews.csv", "pairs.csv", "tags.csv", "scores.csv")
-    world = TinyWorld(*(root / name for name in names))
+    return TinyWorld(*(root / name for name in names))
+
+
+def _write_tiny_world(world: TinyWorld) -> None:
     _save_teachers(world)
     draw = random.Random(5)
     world.corpus.write_text("\n".join(_sentence(draw, (*GOOD, *BAD, *PLAIN)) for _ in range(240)), encoding="utf-8")
@@ -123,7 +170,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     _write_csv(world.pairs, ("first", "second", "label"), (_pair(draw, row % 2) for row in range(120)))
     _write_csv(world.tags, ("text", "praise", "blame"), (_tagged(draw, row % 4) for row in range(120)))
     _write_csv(world.scores, ("text", "score"), (_scored(draw) for _ in range(120)))
-    return world
 
 
 def _save_teachers(world: TinyWorld) -> None:
@@ -224,15 +270,17 @@ def small() -> Callable[..., tuple[str, ...]]:
 
 
 @pytest.fixture(scope="session")
-def encoders(potstill: Any, small: Any, tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The runs ``teacher``, an encoder given a head, and ``student``, two layers distilled from it."""
-    root = tmp_path_factory.mktemp("encoders")
-    teacher, student = root / "teacher", root / "student"
-    made = potstill("pretrain", "--model", tiny.encoder, "--corpus", tiny.corpus, "--out", teacher, *small("pretrain"))
-    assert made.code == 0, made.err
-    made = potstill("distil", "--teacher", teacher, "--corpus", tiny.corpus, "--out", student, *small("distil"))
-    assert made.code == 0, made.err
-    return {"teacher": teacher, "student": student}
+def encoders(potstill: Any, small: Any, tiny: TinyWorld, make_once: MakeOnce) -> dict[str, Path]:
+    """The runs ``teacher``, an encoder given a head, and ``student``, two layers distilled from it. Only to be read."""
+
+    def make(root: Path) -> None:
+        flags = ("--corpus", tiny.corpus, "--out")
+        made = potstill("pretrain", "--model", tiny.encoder, *flags, root / "teacher", *small("pretrain"))
+        assert made.code == 0, made.err
+        made = potstill("distil", "--teacher", root / "teacher", *flags, root / "student", *small("distil"))
+        assert made.code == 0, made.err
+
+    return {path.name: path for path in make_once("encoders", make).iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -248,15 +296,17 @@ def task_flags(tiny: TinyWorld) -> dict[str, tuple[object, ...]]:
 
 @pytest.fixture(scope="session")
 def classifiers(
-    potstill: Any, small: Any, encoders: dict[str, Path], task_flags: Any, tmp_path_factory: pytest.TempPathFactory
+    potstill: Any, small: Any, encoders: dict[str, Path], task_flags: Any, make_once: MakeOnce
 ) -> dict[str, Path]:
-    """A student's run on the task of each kind, and under ``teacher-…`` the teacher's."""
-    root = tmp_path_factory.mktemp("classifiers")
-    for task, flags in task_flags.items():
-        for name, arm in ((task, "student"), (f"teacher-{task}", "teacher")):
-            made = potstill("finetune", "--model", encoders[arm], *flags, "--out", root / name, *small("finetune"))
-            assert made.code == 0, made.err
-    return {path.name: path for path in root.iterdir()}
+    """A student's run on the task of each kind, and under ``teacher-…`` the teacher's. Only to be read."""
+
+    def make(root: Path) -> None:
+        for task, flags in task_flags.items():
+            for name, arm in ((task, "student"), (f"teacher-{task}", "teacher")):
+                made = potstill("finetune", "--model", encoders[arm], *flags, "--out", root / name, *small("finetune"))
+                assert made.code == 0, made.err
+
+    return {path.name: path for path in make_once("classifiers", make).iterdir()}
 
 
 @pytest.fixture(scope="session")
@@ -287,14 +337,18 @@ evaluate: {{resamples: 50, speed_texts: 8, speed_repeats: 1}}
 
 
 @pytest.fixture(scope="session")
-def experiment(potstill: Any, tiny: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def experiment(potstill: Any, tiny: TinyWorld, make_once: MakeOnce) -> Experiment:
     """The whole main job in small: two tasks, five arms, two seeds on one of them. Only to be read."""
-    root = tmp_path_factory.mktemp("experiment")
-    recipe, folder = root / "recipe.yaml", root / "small"
-    recipe.write_text(RECIPE.format(tiny=tiny), encoding="utf-8")
-    called = potstill("run", recipe, "--out", folder)
-    assert called.code == 0, called.err
-    return Experiment(recipe, folder, called)
+
+    def make(root: Path) -> None:
+        (root / "recipe.yaml").write_text(RECIPE.format(tiny=tiny), encoding="utf-8")
+        called = potstill("run", root / "recipe.yaml", "--out", root / "small")
+        assert called.code == 0, called.err
+        (root / "called.json").write_text(json.dumps(asdict(called)), encoding="utf-8")
+
+    root = make_once("experiment", make)
+    called = Called(**json.loads((root / "called.json").read_text(encoding="utf-8")))
+    return Experiment(root / "recipe.yaml", root / "small", called)
 
 
 # -- a browser, where there is one -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 import potstill as functions
 from potstill import decide
 from potstill.decisions import FILE, ThresholdRule, read_decisions
-from potstill.recipe_decisions import DecisionsSection
+from potstill.recipe.decisions import DecisionsSection
 from potstill.runs import RunFolder
 
 DECISIONS = ("decisions.thresholds=g_mean", "decisions.temperature=true")

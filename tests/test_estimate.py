@@ -42,3 +42,30 @@ tasks: [{{name: reviews, files: {tiny.reviews}}}]
     assert tfidf["parameters"] == 2 * 50
     assert all(row["minutes"] >= 0 for row in rows.values())
     assert not (tmp_path / "lines").exists()
+
+
+def test_studies_are_rows_of_the_plan_without_a_time(potstill: Any, tiny: Any, tmp_path: Any):
+    # oracle: how the task's rows were made, 120 of which a tenth is reported
+    recipe = f"""\
+name: studied
+teacher: {{model: {tiny.teacher}}}
+corpus: {{source: {tiny.corpus}, block_length: 32}}
+student: {{layers: 2}}
+finetune: {{max_length: 40}}
+baselines: []
+studies: {{data: true, attention: 500}}
+tasks: [{{name: reviews, files: {tiny.reviews}}}]
+"""
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    flags = ("run", tmp_path / "recipe.yaml", "--out", tmp_path / "out", "--dry-run")
+    called = potstill(*flags, "--json")
+    assert called.code == 0, called.err
+    *_, data, attention, total = json.loads(called.out)
+    assert (data["stage"], attention["stage"]) == ("reviews: study of its rows", "reviews: study of its attention")
+    assert (data["rows"], attention["rows"]) == (120, 12)
+    assert {row["state"] for row in (data, attention)} == {"to do; its time is not estimated"}
+    assert {row["minutes"] for row in (data, attention)} == {None}
+    assert total["stage"] == "all that is to do, without the studies"
+    without = json.loads(potstill(*flags, "--json", "--set", "studies={}").out)
+    assert (len(without), without[-1]["stage"]) == (3 + 1, "all that is to do")
+    assert without[-1]["minutes"] == pytest.approx(sum(row["minutes"] for row in without[:-1]))

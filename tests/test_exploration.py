@@ -74,7 +74,7 @@ def test_empty_texts_are_studied_where_training_would_refuse_them(caches, review
 def test_the_rows_are_those_that_fine_tuning_would_meet(caches, tiny, tmp_path):
     # oracle: the task as every run loads it
     from potstill.evaluate.stage import load_task_section
-    from potstill.recipe import TaskSection
+    from potstill.recipe.schema import TaskSection
 
     found = package.explore(tmp_path / "study", task="mine", file=tiny.reviews, tokenizer=None)
     data = load_task_section(TaskSection(name="mine", files=str(tiny.reviews)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob, Recipe
+from potstill.recipe.schema import DistilJob, FinetuneJob, PretrainJob, Recipe
 from potstill.stages import plan
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from potstill.errors import UsageError
 from potstill.pipeline import finish_experiment
-from potstill.recipe_files import load_recipe
+from potstill.recipe.files import load_recipe
 from potstill.report.attention import stage as attention_stage
 from potstill.report.tabs import KEPT
 from potstill.studies import study_tasks
@@ -69,6 +69,23 @@ def test_studies_are_pages_of_the_task_and_tabs_of_the_report(studied):
     rows = json.loads((task / "data" / "explore.json").read_text())["rows"]
     counted = json.loads((task / "student" / "seed-1" / "manifest.json").read_text())["data"]["counts"]
     assert rows == {split: counts["rows"] for split, counts in counted.items()}
+
+
+def test_a_dry_run_finds_made_studies_finished_until_they_are_asked_for_otherwise(studied, potstill, experiment, tiny):
+    folder, _, _ = studied
+    fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", *ASKED)
+
+    def states(*overrides: str) -> dict[str, str]:
+        flags = [part for field in (*fields, *overrides) for part in ("--set", field)]
+        called = potstill("run", experiment.recipe, "--out", folder, *flags, "--dry-run", "--json")
+        assert called.code == 0, called.err
+        return {row["stage"]: row["state"] for row in json.loads(called.out) if "study" in row["stage"]}
+
+    rows, attention = "reviews: study of its rows", "reviews: study of its attention"
+    assert states() == {rows: "finished", attention: "finished"}
+    to_do = "to do; its time is not estimated"
+    assert states("studies.attention=5") == {rows: "finished", attention: to_do}
+    assert states("finetune.epochs=3") == {rows: to_do, attention: to_do}
 
 
 def test_an_experiment_without_studies_has_no_tabs(experiment):

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from potstill import decide, pipeline
 from potstill.errors import RecipeError
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
-from potstill.recipe_decisions import DecisionsSection
-from potstill.recipe_files import apply_overrides, load_recipe, shipped_recipe, with_preset
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.decisions import DecisionsSection
+from potstill.recipe.files import apply_overrides, load_recipe, shipped_recipe, with_preset
+from potstill.recipe.schema import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe.sections import build
 from potstill.records import Text
 from potstill.runs import RunFolder
-from potstill.sections import build
 
 Columns = str | Sequence[str] | None
 Files = str | Path | Mapping[str, str | Path] | None
@@ -299,7 +299,7 @@ def explore(
     written.
     """
     from potstill import exploration
-    from potstill.recipe_explore import ExploreJob
+    from potstill.recipe.explore import ExploreJob
 
     columns = _listed(text_column)
     fields = {
@@ -343,10 +343,9 @@ def ablate(
     """
     from potstill.grid.stage import command_of, open_grid, run_grid
 
-    where = _path(data_dir)
-    plan = open_grid(grid, data_dir=where, out=_path(out))
+    plan = open_grid(grid, data_dir=_path(data_dir), out=_path(out))
     tell = partial(print, file=sys.stderr)
-    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, data_dir=where), tell=tell)
+    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, plan.grid), tell=tell)
     done.require_all()
     return {**done.results, "page": str(done.page)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.decisions import asked_in_words, stored_decisions
-from potstill.recipe_decisions import DecisionsSection
+from potstill.recipe.decisions import DecisionsSection
 from potstill.runs import RunFolder
 
 NOTHING = DecisionsSection(temperature=False)

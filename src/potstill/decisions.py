@@ -75,6 +75,7 @@ class ThresholdRule:
         return {"strategy": self.strategy, **self._numbers()}
 
     def __str__(self) -> str:
+        """The rule in words, with its numbers, as pages and tables show it."""
         return _WORDS[self.strategy].format(**self._numbers())
 
 

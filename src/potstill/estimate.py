@@ -15,21 +15,24 @@ from typing import Any
 import yaml
 
 from potstill.data.windows import UNCUT
-from potstill.recipe import (
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baselines import BilstmSection
+from potstill.recipe.models import StudentSection
+from potstill.recipe.schema import (
     CorpusSection,
     DistilJob,
     FinetuneJob,
     Job,
     PretrainJob,
     Recipe,
+    TaskSection,
     TrainingSection,
 )
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
-from potstill.recipe_baselines import BilstmSection
-from potstill.recipe_models import StudentSection
 from potstill.records import Text
+from potstill.report.tabs import Kind
 from potstill.runs import is_run, read_json
-from potstill.stages import Stage, plan
+from potstill.stages import Stage, classifier_job, describe_experiment, plan
+from potstill.studies import is_studied, studies_asked_for
 
 UTILISATION = 0.4
 """Share of the rate of large matrix products that a training step reaches; 0.35 to 0.6 were measured."""
@@ -95,8 +98,18 @@ class LstmShape:
 
 
 def estimate(recipe: Recipe) -> list[dict[str, Any]]:
-    """A row per stage: its state, training rows and tokens, parameters and estimated minutes; the total is the last."""
-    return estimate_stages([(recipe, stage) for stage in plan(recipe)])
+    """A row per stage and study: its state, rows and tokens, parameters and estimated minutes; the total is the last.
+
+    The time of a study is not estimated, its minutes are None: it goes into counting words and comparing maps, which no
+    rate of matrix products tells.
+    """
+    stages = plan(recipe)
+    *rows, total = estimate_stages([(recipe, stage) for stage in stages])
+    finished = {str(stage.job.out) for stage, row in zip(stages, rows, strict=True) if row["state"] == "finished"}
+    studies = [_study_row(recipe, task, kind, finished) for task in recipe.tasks for kind in studies_asked_for(recipe)]
+    if any(row["state"] != "finished" for row in studies):
+        total["stage"] += ", without the studies"
+    return [*rows, *studies, total]
 
 
 def estimate_stages(planned: Sequence[tuple[Recipe, Stage]]) -> list[dict[str, Any]]:
@@ -133,6 +146,23 @@ def _row(recipe: Recipe, stage: Stage, rate: float, students: Collection[str]) -
         "tokens": round(work.tokens),
         "parameters": round(work.parameters),
         "minutes": round((work.flops / (rate * work.utilisation) + START_S) / 60, 1),
+    }
+
+
+def _study_row(recipe: Recipe, task: TaskSection, kind: Kind, finished: Collection[str]) -> dict[str, Any]:
+    """``finished`` are the folders of runs that stay; what a new run will be is unknown, so its studies are to do."""
+    job = classifier_job(recipe, task, "student", (task.seeds or recipe.seeds)[0])
+    assert isinstance(job, FinetuneJob)
+    made = str(job.out) in finished and is_studied(recipe.folder, describe_experiment(recipe), recipe, task, kind)
+    size = _task_size(recipe, job, UNCUT if kind == "data" else job.finetune.max_length)
+    n_rows = size.all if kind == "data" else min(size.reported, recipe.studies.attention or 0)
+    return {
+        "stage": f"{task.name}: study of its {'rows' if kind == 'data' else 'attention'}",
+        "state": "finished" if made else "to do; its time is not estimated",
+        "rows": n_rows,
+        "tokens": round(n_rows * size.length),
+        "parameters": "",
+        "minutes": None,
     }
 
 
@@ -257,11 +287,12 @@ def _lstm_shape(teacher: Shape, section: BilstmSection) -> LstmShape:
 
 @dataclass(frozen=True)
 class _TaskSize:
-    """Rows of a task by their use, mean tokens per training row after cutting, and outputs of a classifier."""
+    """Rows of a task by their use and in all, mean tokens per training row after cutting, and outputs of a model."""
 
     train: int
     selection: int
     reported: int
+    all: int
     length: float
     outputs: int
 
@@ -275,7 +306,8 @@ def _task_size(recipe: Recipe, job: FinetuneJob | TfidfJob, max_length: int) -> 
     sample = [train.texts[row] for row in range(0, len(train), step)]
     lengths = _lengths(recipe.teacher.model, sample, max_length)
     mean = sum(lengths) / len(lengths)
-    return _TaskSize(len(train), len(selection), len(reported), mean, len(data.task.label_names))
+    n_rows = sum(map(len, data.splits.values()))
+    return _TaskSize(len(train), len(selection), len(reported), n_rows, mean, len(data.task.label_names))
 
 
 def _lengths(model: str, texts: Sequence[Text], max_length: int) -> list[int]:

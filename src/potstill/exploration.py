@@ -19,7 +19,7 @@ from potstill.data.sources import unread_note
 from potstill.data.tasks import load_task
 from potstill.evaluate.stage import DATA_SEED, task_of
 from potstill.machine import versions
-from potstill.recipe_explore import ExploreJob
+from potstill.recipe.explore import ExploreJob
 from potstill.report.data.page import PAGE, write_explore_page
 from potstill.report.data.sentences import length_reason, verdict, warnings
 from potstill.runs import require_unused, write_json

@@ -9,8 +9,8 @@ from typing import Any
 from potstill.decide import decide_runs
 from potstill.errors import OtherRunError, RecipeError
 from potstill.machine import machine, versions
-from potstill.recipe import ENCODER_BASELINES, DistilJob, FinetuneJob, Job, PretrainJob, Recipe
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.schema import ENCODER_BASELINES, DistilJob, FinetuneJob, Job, PretrainJob, Recipe
 from potstill.runs import RunFolder, fingerprint, read_json, require_unused, set_aside, write_json, write_text
 from potstill.stages import (
     Stage,

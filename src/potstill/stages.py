@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from potstill.recipe import (
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob, bilstm_parts, tfidf_parts
+from potstill.recipe.models import StudentSection, TeacherSection
+from potstill.recipe.schema import (
     ENCODER_BASELINES,
     DistilJob,
     DistilSection,
@@ -17,8 +19,6 @@ from potstill.recipe import (
     Recipe,
     TaskSection,
 )
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob, bilstm_parts, tfidf_parts
-from potstill.recipe_models import StudentSection, TeacherSection
 from potstill.runs import RunFolder
 
 ARMS: Mapping[str, tuple[str, str]] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from potstill.decisions import sha256_of
-from potstill.recipe import Recipe, TaskSection
-from potstill.recipe_explore import ExploreJob
-from potstill.report.tabs import identity, is_kept, keep_study, studied_run
+from potstill.recipe.explore import ExploreJob
+from potstill.recipe.schema import Recipe, TaskSection
+from potstill.report.tabs import Kind, identity, is_kept, keep_study, studied_run
 from potstill.runs import RunFolder
 
 Tell = Callable[[str], None]
@@ -22,8 +22,35 @@ def study_tasks(root: Path, experiment: Mapping[str, Any], recipe: Recipe, tell:
         folder, run = root / "tasks" / task["name"], studied_run(root, task)
         encoder = _encoder(root, experiment)
         made += [_study_data(folder, run, encoder, section, recipe, tell)] if recipe.studies.data else []
-        made += [_study_attention(folder, run, encoder, recipe, tell)] if recipe.studies.attention else []
+        made += [_study_attention(folder, run, encoder, section, recipe, tell)] if recipe.studies.attention else []
     return any(made)
+
+
+def studies_asked_for(recipe: Recipe) -> list[Kind]:
+    """The kinds of studies that the recipe asks for, of each of its tasks."""
+    kinds: list[Kind] = ["data"] if recipe.studies.data else []
+    return [*kinds, "attention"] if recipe.studies.attention else kinds
+
+
+def is_studied(root: Path, experiment: Mapping[str, Any], recipe: Recipe, section: TaskSection, kind: Kind) -> bool:
+    """Whether a task's study is there as the recipe asks for it, of its finished student as it is now."""
+    run = studied_run(root, next(task for task in experiment["tasks"] if task["name"] == section.name))
+    asked = _asked(kind, run, _encoder(root, experiment), section, recipe)
+    return is_kept(root / "tasks" / section.name, kind, of=identity(kind, run), asked=asked)
+
+
+def _asked(
+    kind: Kind, run: RunFolder, encoder: Path | None, section: TaskSection, recipe: Recipe
+) -> dict[str, str | int | None]:
+    """What decides the result of a study beside what it is of."""
+    if kind == "attention":
+        return {"sample": recipe.studies.attention}
+    tokenizer = (encoder or run.path) / "tokenizer.json"
+    return {"tokenizer": sha256_of(tokenizer), "batch_size": _batch_size(section, recipe)}
+
+
+def _batch_size(section: TaskSection, recipe: Recipe) -> int:
+    return int(section.finetune.get("batch_size", recipe.finetune.batch_size))
 
 
 def _encoder(root: Path, experiment: Mapping[str, Any]) -> Path | None:
@@ -38,10 +65,8 @@ def _study_data(
     from potstill.exploration import explore
     from potstill.report.data.page import PAGE
 
-    tokenizer, out = encoder or run.path, folder / "data"
-    batch_size = int(section.finetune.get("batch_size", recipe.finetune.batch_size))
-    of = identity("data", run)
-    asked = {"tokenizer": sha256_of(tokenizer / "tokenizer.json"), "batch_size": batch_size}
+    tokenizer, out, batch_size = encoder or run.path, folder / "data", _batch_size(section, recipe)
+    of, asked = identity("data", run), _asked("data", run, encoder, section, recipe)
     if is_kept(folder, "data", of=of, asked=asked):
         return False
     tell(f"studying the rows of {section.name}")
@@ -52,11 +77,14 @@ def _study_data(
     return True
 
 
-def _study_attention(folder: Path, run: RunFolder, encoder: Path | None, recipe: Recipe, tell: Tell) -> bool:
+def _study_attention(
+    folder: Path, run: RunFolder, encoder: Path | None, section: TaskSection, recipe: Recipe, tell: Tell
+) -> bool:
     from potstill.report.attention.request import AttentionRequest
     from potstill.report.attention.stage import PAGE, attend
 
-    of, out, asked = identity("attention", run), folder / "attention", {"sample": recipe.studies.attention}
+    of, out = identity("attention", run), folder / "attention"
+    asked = _asked("attention", run, encoder, section, recipe)
     if is_kept(folder, "attention", of=of, asked=asked):
         return False
     tell(f"reading what the student of {folder.name} attends to")

@@ -22,8 +22,8 @@ from potstill import pipeline
 from potstill.baselines import stage
 from potstill.errors import DataError, ModelError, OtherRunError, RecipeError
 from potstill.evaluate.stage import load_task_section
-from potstill.recipe import TaskSection
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.schema import TaskSection
 from potstill.report.stage import write_card
 from potstill.runs import RunFolder
 from potstill.runtime.linear_predictor import LinearPredictor
@@ -258,7 +258,7 @@ def test_it_is_fitted_and_evaluated_without_torch(task, caches, tmp_path):
     # oracle: sys.modules of a fresh interpreter
     content = {"out": str(tmp_path / "run"), "task": task("reviews")}
     program = (
-        "import sys; from potstill.baselines import stage; from potstill.recipe_baseline_jobs import TfidfJob; "
+        "import sys; from potstill.baselines import stage; from potstill.recipe.baseline_jobs import TfidfJob; "
         f"from potstill import pipeline; run = stage.run(TfidfJob.model_validate({content!r})); "
         "pipeline.evaluate(run.path, split='train'); print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
@@ -369,7 +369,7 @@ def test_a_linear_run_is_no_encoder(tfidf, bilstm, potstill, tiny, tmp_path):
 
 def test_a_trained_bilstm_is_fine_tuned_like_any_encoder(bilstm, task, tmp_path):
     from potstill.finetune import stage as finetune_stage
-    from potstill.recipe import FinetuneJob
+    from potstill.recipe.schema import FinetuneJob
 
     first = bilstm()
     job = {"out": tmp_path / "again", "model": str(first.path), "task": task("tags"), "finetune": QUICK}

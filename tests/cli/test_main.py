@@ -33,7 +33,7 @@ COMMAND = ("-c", "from potstill.cli.main import main; main()")
 IMPORTED = "import sys; from potstill.cli.main import main; print([m for m in sys.argv[1:] if m in sys.modules])"
 
 
-def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options)
 
 
@@ -64,6 +64,19 @@ def test_every_verb_explains_itself(verb, potstill):
 def test_wrong_usage_exits_with_2(potstill):
     assert potstill("distil").code == 2
     assert potstill("distill", "--out", "x").code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("attend", "run", "--out", "out", "--text", b"a fine \xff film"), ("init", b"r\xe9cipe.yaml")],
+    ids=["a text", "the name of a file"],
+)
+def test_bytes_that_are_not_utf8_are_refused_in_one_line(arguments, tmp_path):
+    called = python(*COMMAND, *arguments, cwd=tmp_path)
+    assert called.returncode == 2
+    assert f"argument {len(arguments)} is not UTF-8; found '" in called.stderr
+    assert called.stderr.count("\n") == 1, called.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_init_writes_a_recipe_that_a_dry_run_plans(potstill, tiny, tmp_path):

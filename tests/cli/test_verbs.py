@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,16 @@ def test_the_original_preset_is_a_flag_with_overrides_over_it(potstill, tiny, tm
     assert "accumulation: 50" in recipe
 
 
-def test_finetune_prints_its_metrics(potstill, classifiers, small, encoders, task_flags):
+def test_finetune_prints_its_metrics(potstill, classifiers, small, encoders, task_flags, tmp_path):
     """The run is finished: the same command finds it done and prints the same."""
-    flags = ("--model", encoders["student"], *task_flags["reviews"], "--out", classifiers["reviews"])
+    run = shutil.copytree(classifiers["reviews"], tmp_path / "run")
+    flags = ("--model", encoders["student"], *task_flags["reviews"], "--out", run)
     called = potstill("finetune", *flags, *small("finetune"))
     assert called.code == 0, called.err
     assert "accuracy" in called.out
     machine = json.loads(potstill("finetune", *flags, *small("finetune"), "--json").out)
-    assert machine["metrics"] == json.loads((classifiers["reviews"] / "metrics.json").read_text())
-    assert machine["run"] == str(classifiers["reviews"])
+    assert machine["metrics"] == json.loads((run / "metrics.json").read_text())
+    assert machine["run"] == str(run)
 
 
 def test_another_recipe_does_not_take_a_finished_runs_folder(potstill, classifiers, small, encoders, task_flags):
@@ -68,8 +70,9 @@ def test_files_by_split_are_flags(potstill, small, encoders, tiny, tmp_path):
     assert {split: facts["rows"] for split, facts in counts.items()} == {"train": 54, "selection": 6, "test": 7}
 
 
-def test_run_prints_comparisons_as_json(potstill, experiment):
-    called = potstill("run", experiment.recipe, "--out", experiment.folder, "--json")
+def test_run_prints_comparisons_as_json(potstill, experiment, tmp_path):
+    folder = shutil.copytree(experiment.folder, tmp_path / "copy")
+    called = potstill("run", experiment.recipe, "--out", folder, "--json")
     assert called.code == 0, called.err
     told = json.loads(called.out)
     assert Path(told["page"]).is_file()

@@ -22,11 +22,8 @@ LIGHT = (
     "potstill.records",
     "potstill.decisions",
     "potstill.runs",
-    "potstill.recipe",
-    "potstill.recipe_files",
-    "potstill.recipe_grid",
+    *sorted(f"potstill.recipe.{file.stem}" for file in (SOURCE / "recipe").glob("*.py") if file.stem != "__init__"),
     "potstill.analyse.ablation.study",
-    "potstill.recipe_baseline_jobs",
     "potstill.models.linear",
     "potstill.models.linear_fit",
     "potstill.runtime.linear_predictor",
@@ -171,6 +168,6 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("file", RECIPES, ids=name_of)
 def test_every_recipe_loads(file: Path):
-    from potstill.recipe_files import load_recipe
+    from potstill.recipe.files import load_recipe
 
     assert load_recipe(file) is not None

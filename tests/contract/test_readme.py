@@ -129,15 +129,15 @@ def test_the_readme_has_a_line_for_every_verb() -> None:
 
 
 def test_the_recipe_of_the_readme_is_a_recipe() -> None:
-    from potstill.recipe import Recipe
-    from potstill.sections import build
+    from potstill.recipe.schema import Recipe
+    from potstill.recipe.sections import build
 
     (recipe,) = blocks(README, "yaml")
     assert build(Recipe, yaml.safe_load(recipe), where="README.md").name == "reviews"
 
 
 def test_the_grid_of_the_guide_is_a_grid_of_the_readmes_recipe(tmp_path: Path) -> None:
-    from potstill.recipe_grid import load_grid
+    from potstill.recipe.grids import load_grid
 
     for name, page in {"recipe.yaml": README, "grid.yaml": GUIDE / "ablation.md"}.items():
         (content,) = blocks(page, "yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from sklearn.datasets._twenty_newsgroups import (
 
 from potstill.data.cleaning import (
     CLEANERS,
+    check_steps,
     clean,
     join_lines,
     keep_words,
@@ -22,6 +24,7 @@ from potstill.data.cleaning import (
     remove_newsgroup_quotes,
     remove_newsgroup_signature,
 )
+from potstill.data.texts import select_texts
 from potstill.errors import DataError
 
 POST = """From: someone@example.org (Some One)
@@ -71,7 +74,7 @@ def test_a_text_without_headers_keeps_its_first_paragraph() -> None:
 
 def test_a_post_keeps_what_its_author_wrote() -> None:
     steps = ["newsgroup_headers", "newsgroup_signatures", "newsgroup_quotes"]
-    assert clean([POST], steps).texts == ["It is nearer than it looks.\n\nReally.\n"]
+    assert list(clean([POST], steps).texts) == ["It is nearer than it looks.\n\nReally.\n"]
 
 
 @pytest.mark.data
@@ -96,19 +99,19 @@ def test_max_words_keeps_the_first_words(text: str, n: int) -> None:
 
 def test_short_texts_are_dropped_and_counted() -> None:
     cleaned = clean(["x" * 50, "x" * 49, "  " + "x" * 49 + "  "], ["too_short"])
-    assert cleaned.kept_indices == [0]
+    assert cleaned.kept_indices.tolist() == [0]
     assert cleaned.counts == {"too_short": 2, "dropped": 2}
 
 
 def test_a_number_after_the_name_replaces_the_default() -> None:
-    assert clean(["one two three"], ["max_words:2"]).texts == ["one two"]
-    assert clean(["four"], ["too_short:4"]).kept_indices == [0]
+    assert list(clean(["one two three"], ["max_words:2"]).texts) == ["one two"]
+    assert clean(["four"], ["too_short:4"]).kept_indices.tolist() == [0]
 
 
 def test_both_texts_of_a_pair_are_cleaned_and_an_emptied_pair_goes() -> None:
     cleaned = clean([("a\nb", "c"), ("a", " \n")], ["line_breaks"])
-    assert cleaned.texts == [("a b", "c")]
-    assert cleaned.kept_indices == [0]
+    assert list(cleaned.texts) == [("a b", "c")]
+    assert cleaned.kept_indices.tolist() == [0]
 
 
 @given(st.lists(pieces, max_size=8), st.lists(st.sampled_from(sorted(CLEANERS)), max_size=4))
@@ -116,7 +119,21 @@ def test_every_text_is_kept_or_counted_as_dropped(texts: list[str], steps: list[
     cleaned = clean(texts, steps)
     assert len(cleaned.texts) + cleaned.counts["dropped"] == len(texts)
     assert all(str(text).strip() for text in cleaned.texts)
-    assert cleaned.kept_indices == sorted(cleaned.kept_indices)
+    assert np.all(np.diff(cleaned.kept_indices) > 0)
+
+
+@given(st.lists(pieces, max_size=8), st.lists(st.sampled_from(sorted(CLEANERS)), max_size=4))
+def test_texts_cleaned_when_read_are_those_cleaned_at_once(texts: list[str], steps: list[str]) -> None:
+    # oracle: each step applied to every text, in memory
+    at_once = list(texts)
+    for _, step in check_steps(steps):
+        at_once = [step(text) for text in at_once]
+    left = [(row, text) for row, text in enumerate(at_once) if text.strip()]
+    expected = [text for _, text in left]
+    cleaned = clean(texts, steps)
+    assert list(zip(cleaned.kept_indices.tolist(), cleaned.texts, strict=True)) == left
+    assert cleaned.texts[:] == [cleaned.texts[place] for place in range(len(left))] == expected
+    assert list(select_texts(cleaned.texts, np.arange(len(left))[::-1])) == expected[::-1]
 
 
 @pytest.mark.parametrize(

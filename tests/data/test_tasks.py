@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from potstill.data import tasks
+from potstill.data import tasks, texts
 from potstill.data.catalogue import CATALOGUE, Task
 from potstill.data.custom import custom_task
 from potstill.data.tasks import TaskData, load_task
@@ -78,8 +80,25 @@ def test_one_changed_letter_changes_the_fingerprint(write_file: WriteFile) -> No
     assert before != after
 
 
-def test_texts_stay_on_disk_until_they_are_cleaned(task: Task) -> None:
+def test_texts_stay_on_disk(task: Task) -> None:
     assert isinstance(load_task(task).splits["train"].texts, TextColumn)
+
+
+def test_memory_does_not_grow_with_texts_that_are_cleaned(
+    write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # oracle: the size of all texts together, of which a twentieth is read at once
+    monkeypatch.setattr(texts, "READ_AT_ONCE", 100)
+    n_rows, n_characters = 2_000, 2_000
+    rows = "".join(f"{row}<br />{'x' * n_characters},{('neg', 'pos')[row % 2]}\n" for row in range(n_rows))
+    described = custom_task("m", write_file("a.csv", f"text,label\n{rows}"), cleaning=("line_breaks",))
+    load_task(replace(described, cleaning=()))  # brings the file into the cache of data sets
+    tracemalloc.start()
+    splits = load_task(described).splits.values()
+    assert not any("<" in text for split in splits for text in split.texts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < n_rows * n_characters / 2
 
 
 def test_limits_take_a_stratified_sample_and_say_so(task: Task) -> None:

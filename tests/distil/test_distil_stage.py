@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, BertModel
 
 from potstill.distil import stage, teacher_draws
 from potstill.errors import RecipeError
-from potstill.recipe import DistilJob
+from potstill.recipe.schema import DistilJob
 from potstill.runs import RunFolder
 
 

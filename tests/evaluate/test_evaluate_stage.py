@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score
 
 from potstill.errors import CheckError, DataError, RunFolderError
 from potstill.evaluate.stage import arms_in, compare_runs, evaluate_run, load_task_section
-from potstill.recipe import TaskSection
+from potstill.recipe.schema import TaskSection
 from potstill.runs import RunFolder
 
 
@@ -122,8 +122,8 @@ def test_runs_that_lack_the_predictions_are_named(run):
 
 
 @pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
-def test_every_kind_of_task_goes_from_runs_to_a_comparison_and_a_page(task, potstill, classifiers):
-    arms = (classifiers[f"teacher-{task}"], classifiers[task])
+def test_every_kind_of_task_goes_from_runs_to_a_comparison_and_a_page(task, potstill, classifiers, tmp_path):
+    arms = (classifiers[f"teacher-{task}"], shutil.copytree(classifiers[task], tmp_path / task))
     called = potstill("compare", *arms, "--json", "--resamples", 50)
     assert called.code == 0, called.err
     compared = json.loads(called.out)
@@ -145,8 +145,9 @@ def test_every_kind_of_task_goes_from_runs_to_a_comparison_and_a_page(task, pots
 
 
 @pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
-def test_evaluate_prints_the_stored_metrics_as_json(task, potstill, classifiers):
-    called = potstill("evaluate", classifiers[task], "--json")
+def test_evaluate_prints_the_stored_metrics_as_json(task, potstill, classifiers, tmp_path):
+    run = shutil.copytree(classifiers[task], tmp_path / "run")
+    called = potstill("evaluate", run, "--json")
     assert called.code == 0, called.err
-    stored = json.loads((classifiers[task] / "metrics.json").read_text())["test"]
+    stored = json.loads((run / "metrics.json").read_text())["test"]
     assert json.loads(called.out) == pytest.approx(stored)

@@ -24,7 +24,7 @@ from potstill.errors import ModelError
 from potstill.finetune import stage
 from potstill.finetune.objective import ClassificationObjective, TaskDistillationObjective
 from potstill.models.packed_attention import PACKED
-from potstill.recipe import FinetuneJob
+from potstill.recipe.schema import FinetuneJob
 from potstill.training.result import FitResult
 from potstill.training.settings import TrainingSettings
 from potstill.training.trainer import fit

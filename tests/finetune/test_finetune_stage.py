@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification, DistilBer
 
 from potstill.errors import DivergedError, ModelError
 from potstill.finetune import stage, start
-from potstill.recipe import FinetuneJob
+from potstill.recipe.schema import FinetuneJob
 from potstill.runs import RunFolder
 
 LEARNS = {"epochs": 12, "learning_rate": 0.01}

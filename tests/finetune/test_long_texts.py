@@ -12,7 +12,7 @@ import pytest
 from potstill.data.windows import UNCUT, Windows, cut_windows
 from potstill.errors import DataError
 from potstill.finetune import stage
-from potstill.recipe import FinetuneJob
+from potstill.recipe.schema import FinetuneJob
 from potstill.report.stage import write_card
 from potstill.runtime.torch_predictor import TorchPredictor
 

@@ -18,7 +18,7 @@ from potstill.errors import ModelError, RecipeError
 from potstill.evaluate.stage import evaluate_run
 from potstill.finetune import stage
 from potstill.models.teacher import load_encoder
-from potstill.recipe import FinetuneJob
+from potstill.recipe.schema import FinetuneJob
 from potstill.runs import RunFolder
 from potstill.runtime.torch_predictor import TorchPredictor
 

@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score
 from potstill.errors import ModelError, RecipeError, RunFolderError, TrainingError
 from potstill.grid.plan import GridPlan
 from potstill.grid.stage import command_of, open_grid, require_few, run_grid, to_do
+from potstill.recipe.grids import load_grid, shipped_grid
 from potstill.runs import RunFolder
 
 SHAPES = {"student.layers": [1, 2]}
@@ -310,6 +311,12 @@ def test_the_grid_that_is_left_is_the_same_grid(finished):
     assert list(again.stages) == list(plan.stages)
 
 
-def test_the_command_names_no_folder_of_this_machine(tmp_path):
-    assert command_of("docstrings-shapes") == "potstill ablate docstrings-shapes"
-    assert command_of(tmp_path / "mine.yaml", data_dir=tmp_path) == "potstill ablate grid.yaml --data-dir DATA"
+def test_the_command_asks_for_local_data_where_the_grid_had_some_and_names_no_folder(write_grid, tmp_path):
+    shipped = load_grid(shipped_grid("docstrings-shapes"))
+    assert command_of("docstrings-shapes", shipped) == "potstill ablate docstrings-shapes"
+    mine, with_folder = (tmp_path / name for name in ("mine.yaml", "with-folder.yaml"))
+    write_grid(mine, grid=SHAPES)
+    write_grid(with_folder, grid=SHAPES, recipe={"data_dir": str(tmp_path)})
+    assert command_of(mine, load_grid(mine)) == "potstill ablate grid.yaml"
+    for resolved in (load_grid(mine, data_dir=tmp_path), load_grid(with_folder)):
+        assert command_of(mine, resolved) == "potstill ablate grid.yaml --data-dir DATA"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from potstill.errors import RecipeError
-from potstill.recipe import DistilJob, FinetuneJob, PretrainJob
+from potstill.recipe.schema import DistilJob, FinetuneJob, PretrainJob
 
 
 def kinds(plan: Any) -> dict[type, int]:

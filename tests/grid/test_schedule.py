@@ -11,7 +11,7 @@ import pytest
 
 from potstill.grid.plan import GridStage
 from potstill.grid.schedule import Outcome, failures, run_stages
-from potstill.recipe import PretrainJob, Recipe
+from potstill.recipe.schema import PretrainJob, Recipe
 from potstill.stages import Stage
 
 RECIPE = Recipe.model_validate({"name": "x", "tasks": [{"name": "cola"}]})

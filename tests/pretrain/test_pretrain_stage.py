@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from potstill.pretrain import stage
-from potstill.recipe import PretrainJob
+from potstill.recipe.schema import PretrainJob
 from potstill.runs import RunFolder
 
 

@@ -43,7 +43,10 @@ def test_verdict_says_so_when_a_baseline_kept_more(small_report, change_arm):
     ("p_value", "said"),
     [
         (0.4, "kept {points} points more. Chance may explain that (p ≥ 0.05)."),
-        (0.01, "kept {points} points more. It is behind on {task} by more than chance explains (p < 0.05)."),
+        (
+            0.01,
+            "kept {points} points more. The student is behind it on {task} by more than chance explains (p < 0.05).",
+        ),
     ],
 )
 def test_verdict_says_whether_chance_explains_what_a_baseline_kept_more(small_report, change_arm, p_value, said):
@@ -55,7 +58,10 @@ def test_verdict_says_whether_chance_explains_what_a_baseline_kept_more(small_re
 
 def test_verdict_names_the_tasks_on_which_a_student_is_clearly_ahead_of_a_baseline(small_report, change_arm):
     tested = change_arm(small_report, "student", p_beside={"student, not distilled": 0.002})
-    assert f"It is ahead on {small_report.tasks[0].name} by more than chance explains (p < 0.05)." in verdict(tested)
+    assert (
+        f"The student is ahead of it on {small_report.tasks[0].name} by more than chance explains (p < 0.05)."
+        in verdict(tested)
+    )
 
 
 def test_verdict_says_so_when_a_baseline_kept_as_much(small_report, change_arm):

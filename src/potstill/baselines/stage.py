@@ -11,7 +11,7 @@ from potstill.data.tokens import TextTokenizer
 from potstill.evaluate.metrics import Metric, find_metric
 from potstill.evaluate.stage import load_task_section, predict_split, store_predictions
 from potstill.finetune.class_weights import label_weights, weights_by_name
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
 from potstill.runs import RunFolder, fingerprint
 
 if TYPE_CHECKING:

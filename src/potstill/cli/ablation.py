@@ -45,7 +45,7 @@ def ablate(
         rows = [{**row, "stage": title} for row, title in zip(rows, titles, strict=True)]
         _show_plan(len(plan.grid.arms), rows, as_json=json)
         return
-    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, data_dir=data_dir), tell=tell)
+    done = run_grid(plan, jobs=jobs, most=most, command=command_of(grid, plan.grid), tell=tell)
     if json:
         print_json({**done.results, "page": str(done.page)})
     else:

@@ -31,10 +31,10 @@ def init(
 ) -> None:
     """Write a commented recipe to edit; never over a file that is there."""
     from potstill.data.catalogue import get_task
-    from potstill.recipe import Recipe
-    from potstill.recipe_files import commented_yaml, with_preset
+    from potstill.recipe.files import commented_yaml, with_preset
+    from potstill.recipe.schema import Recipe
+    from potstill.recipe.sections import build
     from potstill.runs import write_text
-    from potstill.sections import build
 
     if path.exists():
         raise RecipeError(f"{path} is there already", do="name another file, or move it away")
@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Run every stage of a recipe: finished stages are skipped, interrupted ones resume, changed ones run again."""
     from potstill import pipeline
-    from potstill.recipe_files import load_recipe, shipped_recipe
+    from potstill.recipe.files import load_recipe, shipped_recipe
 
     given = {"data_dir": data_dir, "out": out}
     # Quoted, because an override is read as YAML and a folder called 2024 is no number.

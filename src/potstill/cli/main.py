@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Sequence
 
 import typer
 
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not debug:
         threading.excepthook = _say_unless_disk_is_full
     try:
+        _require_utf8(given)
         app(args=[argument for argument in given if argument != "--debug"], prog_name="potstill")
     except (PotstillError, OSError, ModuleNotFoundError) as failure:
         error = _said_plainly(failure)
@@ -89,6 +91,22 @@ def _missing_extra(failure: ModuleNotFoundError) -> UsageError | None:
     if extra is None:
         return None
     return UsageError(f"this needs {package}, which is not installed", do=f"pip install 'potstill[{extra}]'")
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    """Raise UsageError for bytes of the command line that are not UTF-8: no page, table or recipe could hold them.
+
+    Python keeps such bytes as lone surrogates, which tokenizers and files refuse much later.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"argument {number} is not UTF-8",
+                found=argument[max(error.start - 20, 0) : error.end + 20],
+                do="write it in UTF-8; if it is the name of a file, rename the file",
+            ) from error
 
 
 def _say_unless_disk_is_full(thrown: threading.ExceptHookArgs) -> None:

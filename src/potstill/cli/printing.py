@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -23,12 +24,12 @@ def print_json(content: Any) -> None:
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table on stdout with the keys of the first row as its header."""
-    table = Table(title=title, title_justify="left")
+    """A table on stdout with the keys of the first row as its header; brackets are text, never rich's markup."""
+    table = Table(title=escape(title), title_justify="left")
     for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+        table.add_column(escape(name), justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
     Console().print(table)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from potstill.data.names import suggest
+from potstill.data.texts import CleanedTexts, select_texts
 from potstill.errors import DataError
 from potstill.records import Text
 
@@ -101,13 +105,13 @@ CLEANERS: Mapping[str, Cleaner] = {
 class Cleaned:
     """What is left after cleaning.
 
-    texts: the cleaned texts, none of them empty.
-    kept_indices: for each of them the row it came from.
+    texts: the cleaned texts, none of them empty, cleaned anew whenever they are read.
+    kept_indices: ``(n,)`` int64, for each of them the row it came from.
     counts: for each step, how many texts it changed; and under ``dropped`` how many were left with no text.
     """
 
-    texts: list[Text]
-    kept_indices: list[int]
+    texts: Sequence[Text]
+    kept_indices: np.ndarray
     counts: dict[str, int]
 
 
@@ -127,31 +131,35 @@ def _step(step: str) -> Callable[[str], str]:
     return CLEANERS[name].bound(int(number) if number else None)
 
 
-def clean(texts: Iterable[Text], steps: Sequence[str]) -> Cleaned:
+def clean(texts: Sequence[Text], steps: Sequence[str]) -> Cleaned:
     """``texts`` after ``steps``, in order; texts that a step leaves empty are dropped and counted.
 
-    Both texts of a pair are cleaned, and the pair is dropped when either is left empty.
+    Both texts of a pair are cleaned, and the pair is dropped when either is left empty. Every step looks at one text
+    alone, so nothing is kept of the others: texts that are on disk stay there.
     """
     functions = check_steps(steps)
     counts = dict.fromkeys([*steps, "dropped"], 0)
-    kept: list[Text] = []
-    kept_indices: list[int] = []
+    kept = array("q")
     for row, text in enumerate(texts):
         cleaned = _clean_one(text, functions, counts)
-        if cleaned is None:
-            counts["dropped"] += 1
+        if _filled(cleaned):
+            kept.append(row)
         else:
-            kept.append(cleaned)
-            kept_indices.append(row)
-    return Cleaned(kept, kept_indices, counts)
+            counts["dropped"] += 1
+    indices = np.array(kept, dtype=np.int64)
+    cleaner = partial(_clean_one, functions=functions, counts=None)
+    return Cleaned(CleanedTexts(select_texts(texts, indices), cleaner), indices, counts)
 
 
-def _clean_one(text: Text, functions: list[tuple[str, Callable[[str], str]]], counts: dict[str, int]) -> Text | None:
+def _clean_one(text: Text, functions: list[tuple[str, Callable[[str], str]]], counts: dict[str, int] | None) -> Text:
     parts = [text] if isinstance(text, str) else list(text)
     for step, function in functions:
         cleaned = [function(part) for part in parts]
-        counts[step] += cleaned != parts
+        if counts is not None:
+            counts[step] += cleaned != parts
         parts = cleaned
-    if not all(part.strip() for part in parts):
-        return None
     return parts[0] if isinstance(text, str) else (parts[0], parts[1])
+
+
+def _filled(text: Text) -> bool:
+    return all(part.strip() for part in ((text,) if isinstance(text, str) else text))

@@ -16,7 +16,7 @@ from potstill.data.labels import infer_label_names, read_targets, refuse_one_cla
 from potstill.data.names import suggest
 from potstill.data.sources import open_source, read_columns, require_columns, require_text, unread_note
 from potstill.data.splits import stratified_sample, stratified_split
-from potstill.data.texts import TextColumn
+from potstill.data.texts import TextColumn, select_texts
 from potstill.errors import DataError
 from potstill.records import ProblemType, Text
 
@@ -34,7 +34,7 @@ _SEEN_BY_THE_CORPUS = (
 
 @dataclass(frozen=True)
 class Split:
-    """``n`` rows: ids ``(n,)`` str, the texts (on disk where they need no cleaning), targets as in ``Predictions``.
+    """``n`` rows: ids ``(n,)`` str, the texts (on disk, cleaned when they are read), targets as in ``Predictions``.
 
     An id is the split a row came from and its number there from 0, ``train-000012``: it stays the same whatever rows
     are cleaned away, sampled or carved.
@@ -49,9 +49,7 @@ class Split:
 
     def select(self, indices: np.ndarray) -> Split:
         """The rows at ``indices``, in that order."""
-        texts = self.texts
-        chosen = texts.select(indices) if isinstance(texts, TextColumn) else [texts[index] for index in indices]
-        return Split(self.ids[indices], chosen, self.targets[indices])
+        return Split(self.ids[indices], select_texts(self.texts, indices), self.targets[indices])
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ def _checked(part: Split, task: Task, split: str, source: str, max_characters: i
     numbers = np.arange(len(part))
     if task.cleaning:
         cleaned = clean(part.texts, task.cleaning)
-        numbers = np.array(cleaned.kept_indices, dtype=np.int64)
+        numbers = cleaned.kept_indices
         part = Split(part.ids[numbers], cleaned.texts, part.targets[numbers])
         changed = ", ".join(f"{step} {count:,}" for step, count in cleaned.counts.items() if step != "dropped")
         notes.append(f"{split}: cleaning changed {changed} texts; {cleaned.counts['dropped']:,} rows dropped as empty")

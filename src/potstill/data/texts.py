@@ -1,8 +1,8 @@
-"""Texts that stay on disk: a sequence over the text columns of a memory-mapped data set."""
+"""Texts that stay on disk: a sequence over the text columns of a memory-mapped data set, and one that cleans them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -71,3 +71,39 @@ class TextColumn(Sequence[Text]):
         if self._join == "pair":
             return list(zip(parts[0], parts[1], strict=True))
         return [SEPARATOR.join(part for part in row if part.strip()) for row in zip(*parts, strict=True)]
+
+
+class CleanedTexts(Sequence[Text]):
+    """Texts changed by ``cleaned`` whenever they are read, so that memory never holds them all.
+
+    ``cleaned`` gives the same for the same text every time; the texts that it would leave empty are not among them.
+    """
+
+    def __init__(self, texts: Sequence[Text], cleaned: Callable[[Text], Text]) -> None:
+        self._texts, self._cleaned = texts, cleaned
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Text: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Text]: ...
+
+    def __getitem__(self, index: int | slice) -> Text | list[Text]:
+        if isinstance(index, slice):
+            return [self._cleaned(text) for text in self._texts[index]]
+        return self._cleaned(self._texts[index])
+
+    def __iter__(self) -> Iterator[Text]:
+        return map(self._cleaned, self._texts)
+
+    def select(self, indices: np.ndarray) -> CleanedTexts:
+        """The texts at ``indices``, in that order, still to be cleaned when they are read."""
+        return CleanedTexts(select_texts(self._texts, indices), self._cleaned)
+
+
+def select_texts(texts: Sequence[Text], indices: np.ndarray) -> Sequence[Text]:
+    """The texts at ``indices``, in that order; those that are on disk stay there."""
+    return texts.select(indices) if isinstance(texts, TextColumn | CleanedTexts) else [texts[row] for row in indices]

@@ -49,6 +49,7 @@ class _Positions:
 
     @classmethod
     def of(cls, batch: Batch, *, project_all: bool) -> _Positions:
+        """The positions of a padded batch; the logits of masked tokens alone are wanted unless ``project_all``."""
         attended = batch["attention_mask"].bool()
         labels = batch["labels"][attended]
         projected = torch.ones_like(labels, dtype=torch.bool) if project_all else labels != IGNORED

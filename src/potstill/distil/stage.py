@@ -22,7 +22,7 @@ from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.origins import verify_origins
 from potstill.models.student import Student, initialise_student
 from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
-from potstill.recipe import DistilJob
+from potstill.recipe.schema import DistilJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.training.arguments import check_settings, planned_passes
 from potstill.training.result import FitResult

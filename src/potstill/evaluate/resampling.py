@@ -69,6 +69,7 @@ class _LabelForms:
         self._forms = {name: RESAMPLED[outcomes.problem_type][name](folded) for name in names}
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """``(r,)`` of each metric for ``(r, n_groups)`` float64: how often each group was drawn in each resample."""
         folded = counts @ self._fold
         return {name: form(folded) for name, form in self._forms.items()}
 
@@ -80,6 +81,7 @@ class _ScoreForms:
         self._forms = {name: RESAMPLED[outcomes.problem_type][name](outcomes) for name in names}
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """``(r,)`` of each metric for ``(r, n)`` float64: how often each row was drawn in each resample."""
         return {name: form(counts) for name, form in self._forms.items()}
 
 

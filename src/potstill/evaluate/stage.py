@@ -22,7 +22,7 @@ from potstill.evaluate.metrics import compute_metrics, default_metrics
 from potstill.evaluate.retention import Comparison, compare_arms
 from potstill.evaluate.significance import number_or_none
 from potstill.evaluate.speed import Speed, measure
-from potstill.recipe import TaskSection
+from potstill.recipe.schema import TaskSection
 from potstill.records import Predictions, Predictor
 from potstill.runs import RunFolder, fingerprint, is_run, parameters_on_disk, read_json, write_json, write_predictions
 from potstill.runtime.opening import open_predictor

@@ -39,7 +39,7 @@ from potstill.models.teacher import (
     resolve_model,
     text_tokenizer,
 )
-from potstill.recipe import FinetuneJob
+from potstill.recipe.schema import FinetuneJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.training.arguments import check_settings, planned_steps
 from potstill.training.parameters import Rates, Unfreezing, plan_parameters

@@ -9,7 +9,7 @@ import numpy as np
 
 from potstill.errors import PotstillError, RecipeError
 from potstill.grid.plan import GridPlan, GridStage
-from potstill.recipe import CorpusSection, DistilJob, FinetuneJob, PretrainJob, TaskSection
+from potstill.recipe.schema import CorpusSection, DistilJob, FinetuneJob, PretrainJob, TaskSection
 
 
 def check_plan(plan: GridPlan) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import RecipeError
-from potstill.recipe import Job, PretrainJob, Recipe
-from potstill.recipe_grid import Arm, ResolvedGrid
+from potstill.recipe.grids import Arm, ResolvedGrid
+from potstill.recipe.schema import Job, PretrainJob, Recipe
 from potstill.runs import fingerprint
 from potstill.stages import Stage, plan, run_path
 

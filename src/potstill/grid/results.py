@@ -13,7 +13,7 @@ from potstill.analyse.ablation.study import ArmFacts, Study, study_arms
 from potstill.evaluate.stage import fingerprint_of_arms, measure_runs
 from potstill.grid.plan import GridPlan, GridStage
 from potstill.machine import machine, versions
-from potstill.recipe import DistilJob, PretrainJob
+from potstill.recipe.schema import DistilJob, PretrainJob
 from potstill.report.ablation.page import AblationReport, write_ablation
 from potstill.runs import RunFolder, fingerprint, parameters_on_disk, read_json, write_json
 

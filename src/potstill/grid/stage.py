@@ -20,7 +20,7 @@ from potstill.grid.schedule import Crew, failures, run_stages
 from potstill.grid.worker import GRID
 from potstill.lock import take_lock
 from potstill.pipeline import Tell
-from potstill.recipe_grid import load_grid, shipped_grid
+from potstill.recipe.grids import ResolvedGrid, load_grid, shipped_grid
 from potstill.runs import WORK, is_run, read_json, require_unused, storage_errors, write_text
 
 MOST = 100
@@ -71,10 +71,15 @@ def open_grid(grid: str | Path, *, data_dir: Path | None = None, out: Path | Non
     return plan_grid(load_grid(shipped_grid(str(grid)), data_dir=data_dir, out=out))
 
 
-def command_of(grid: str | Path, *, data_dir: Path | None = None) -> str:
-    """What to type to get a grid's results again, without the folders of this machine."""
+def command_of(grid: str | Path, resolved: ResolvedGrid) -> str:
+    """What to type to get a grid's results again, without the folders of this machine.
+
+    A grid that comes with potstill goes by its name, any other by the file beside its results. Local copies of data are
+    asked for where the grid was resolved with a folder of them, be it by a flag or in its recipe: what is shown of the
+    recipe leaves that folder out.
+    """
     shipped = shipped_grid(str(grid)) != Path(grid)
-    return f"potstill ablate {grid if shipped else GRID}{' --data-dir DATA' if data_dir else ''}"
+    return f"potstill ablate {grid if shipped else GRID}{' --data-dir DATA' if resolved.data_dir else ''}"
 
 
 def run_grid(

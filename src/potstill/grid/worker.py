@@ -44,7 +44,7 @@ def _listen(stdin: TextIO, asked: queue.SimpleQueue[str]) -> None:
 def _answer(folder: Path, asked: queue.SimpleQueue[str], answers: TextIO) -> None:
     from potstill.grid.crew import do_stage
     from potstill.grid.plan import plan_grid
-    from potstill.recipe_grid import load_grid
+    from potstill.recipe.grids import load_grid
 
     plan = plan_grid(load_grid(folder / GRID, out=folder))
     while True:

@@ -119,6 +119,11 @@ class _DroppedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kept: Tensor, scale: float, p: float
     ) -> Tensor:
+        """``query``, ``key``, ``value`` and what comes: ``(batch, heads, length, size)``, in the precision they have.
+
+        kept: ``(batch, heads, length, length)`` uint8, 0 where a probability is dropped, else 1; p: the share of the
+        dropped, in [0, 1).
+        """
         with torch.autocast("cpu", enabled=False):
             output = torch.empty_like(query, memory_format=torch.contiguous_format)
             for rows in _chunks(query):
@@ -131,6 +136,7 @@ class _DroppedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of query, key and value; bias, mask and numbers have none."""
         query, key, value, kept, output = ctx.saved_tensors
         (gradient,) = gradients
         d_query, d_key, d_value = (

@@ -39,6 +39,7 @@ class HeadCut:
         return self.heads <= self.of_heads and self.width <= self.of_width
 
     def __str__(self) -> str:
+        """``6x64 of 12x64``: heads and their width in the student and in the teacher; ``from`` where not by head."""
         return f"{self.heads}x{self.width} {'of' if self.by_head else 'from'} {self.of_heads}x{self.of_width}"
 
     def rows(self) -> Tensor:
@@ -66,6 +67,7 @@ class Origin:
     cuts: tuple[Cut, ...] = ()
 
     def __str__(self) -> str:
+        """One line as run folders keep it: ``a.weight``, ``a + b[0]`` or ``truncated(a[:384, 6x64 of 12x64])``."""
         whole = self.source if self.added is None else f"{self.source} + {self.added}[0]"
         if not self.cuts:
             return whole

@@ -84,6 +84,7 @@ class _VocabularyLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, task: _Task, *inputs: Tensor | None) -> Tensor:
+        """The sums; in float16 without the gradient, whose scale is known only when the backward pass comes."""
         ctx.task = task
         ctx.save_for_backward(*inputs)
         ctx.gradient = None
@@ -94,6 +95,10 @@ class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs for ``(n_terms,)`` weights of the sums: those computed ahead, times one factor.
+
+        What that factor leaves over takes another pass over the terms it is of.
+        """
         _ = ctx.saved_tensors  # raises where one of them has been written to since
         task, due = ctx.task, dict(zip(ctx.task.wanted, upstream.tolist(), strict=True))
         # Handed on and not kept: autograd takes it over without a copy, and a second backward pass computes it again.
@@ -196,6 +201,7 @@ class _Memory:
 
     @classmethod
     def of(cls, task: _Task, *, with_teacher: bool) -> _Memory:
+        """Room for a chunk of the task's rows; without a teacher its side is the student's."""
         states, n_columns = task.student.states, task.student.vocabulary
         on_cpu = states.device.type == "cpu"
         n_chunk = max(1, min(len(states), task.chunk_rows or (CPU_CHUNK_ROWS if on_cpu else CHUNK_ROWS)))

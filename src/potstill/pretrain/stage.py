@@ -17,7 +17,7 @@ from potstill.data.training_batches import MaskedBlocks, Masking, hold_out
 from potstill.models.folders import count_parameters, save_model_folder
 from potstill.models.teacher import load_masked_lm, load_tokenizer, resolve_model, text_tokenizer
 from potstill.pretrain.objective import MaskedLMObjective
-from potstill.recipe import PretrainJob
+from potstill.recipe.schema import PretrainJob
 from potstill.runs import RunFolder, fingerprint, model_fingerprint, write_jsonl
 from potstill.training.arguments import check_settings
 from potstill.training.result import FitResult

@@ -166,9 +166,9 @@ def _told_apart(report: Report, student: str, baseline: str) -> str:
         return ""
     if not ahead and not behind:
         return f" Chance may explain that{' on every task' if tested > 1 else ''} (p ≥ {SIGNIFICANT})."
-    places = [f"ahead on {_listed(ahead)}"] if ahead else []
-    places += [f"behind on {_listed(behind)}"] if behind else []
-    return f" It is {_listed(places)} by more than chance explains (p < {SIGNIFICANT})."
+    places = [f"ahead of it on {_listed(ahead)}"] if ahead else []
+    places += [f"behind it on {_listed(behind)}"] if behind else []
+    return f" The student is {_listed(places)} by more than chance explains (p < {SIGNIFICANT})."
 
 
 def _chance(report: Report, student: str) -> str:

@@ -50,6 +50,7 @@ def test_texts_are_paired_in_their_order():
         ({"sample": 0}, "sample is out of range; found 0; allowed: 1 to 20000"),
         ({"reach": 65}, "reach is out of range"),
         ({"tokens": 15}, "tokens is out of range"),
+        ({"texts": [("a", "fine \udcff film")]}, r"lone surrogate, which is no character; found 'fine \\udcff film'"),
         ({"texts": ["a"] * 21}, "too many texts to show; found 21; allowed: 1 to 20"),
         ({"alone": True, "before": "x"}, "leave one of them out"),
         ({"texts": ["a"], "task": "imdb"}, "found 'imdb'; say with --sample"),

@@ -192,6 +192,21 @@ def test_warnings_tell_leaks_contradictions_and_strange_texts(studies):
     assert "mostly in another script than Latin" in said
 
 
+def test_a_text_under_another_id_is_warned_of_within_a_split_and_between_any_two():
+    # oracle: by hand; test holds both texts of selection, one with another label and one with other signs
+    parts = (
+        Part("train", ["a good film", "one dull day", "a good film", "A good film!"], np.array([1, 0, 1, 1])),
+        Part("selection", ["cold old tea", "warm new milk"], np.array([0, 1])),
+        Part("test", ["cold old tea", "Warm new milk!", "plain bread", "very plain soup"], np.array([1, 1, 0, 0])),
+    )
+    study = study_rows(Rows("mine", parts, "train", "single_label_classification", ("a", "b")), None)
+    assert [sentence for sentence in warnings(study) if sentence.startswith(("Leakage", "Repeats"))] == [
+        "Leakage: 2 of 4 texts of test (50.0%) are in selection too, 1 identically and 2 in the same words; "
+        "1 of them with another label.",
+        "Repeats: 2 of 4 texts of train (50.0%) repeat an earlier one, 1 identically and 2 in the same words.",
+    ]
+
+
 def test_clean_data_has_no_warnings(letters):
     texts = ["one good film", "two dull films", "three long films", "four short films"]
     part = Part("train", texts, np.array([0, 1, 0, 1]))

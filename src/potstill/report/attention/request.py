@@ -55,6 +55,8 @@ class AttentionRequest:
                 raise UsageError(f"{name} is out of range", found=value, allowed=f"{least} to {most}")
         if len(self.texts) > MOST_SHOWN:
             raise UsageError("too many texts to show", found=len(self.texts), allowed=f"1 to {MOST_SHOWN}")
+        for text in self.texts:
+            _require_characters(text)
         if self.alone and self.before is not None:
             raise UsageError("an encoder to compare with was given, and that there is none", do="leave one of them out")
         if not self.draws and (self.task or self.split):
@@ -92,6 +94,18 @@ class AttentionRequest:
             given |= {} if self.texts else {"show": self.show}
         given |= {"layer": self.layer, "head": self.head, "reach": self.reach, "tokens": self.tokens}
         return [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
+
+
+def _require_characters(text: Text) -> None:
+    for part in (text,) if isinstance(text, str) else text:
+        try:
+            part.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                "a text holds a lone surrogate, which is no character",
+                found=part[max(error.start - 20, 0) : error.end + 20],
+                do="read the text as what it was written in, for example UTF-8",
+            ) from error
 
 
 def pair_up(texts: Sequence[Text], seconds: Sequence[str]) -> tuple[Text, ...]:

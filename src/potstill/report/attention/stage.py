@@ -19,7 +19,7 @@ from potstill.data.windows import WindowedTexts
 from potstill.errors import ModelError, RunFolderError, UsageError
 from potstill.evaluate.stage import load_task_section, open_runs
 from potstill.machine import versions
-from potstill.recipe import TaskSection
+from potstill.recipe.schema import TaskSection
 from potstill.records import ProblemType, Text
 from potstill.report.attention.page import AttentionEvidence, verdict_of, write_attention_page
 from potstill.report.attention.request import MOST_SHOWN, SAMPLE, AttentionRequest

@@ -25,7 +25,7 @@ def verdict(study: Study) -> str:
 
 def warnings(study: Study) -> list[str]:
     """What should be mended or known before training, most harmful first; nothing where there is nothing."""
-    return [*_leaks(study), *_contradictions(study), *_of_balance(study), *_of_texts(study)]
+    return [*_leaks(study), *_contradictions(study), *_repeats(study), *_of_balance(study), *_of_texts(study)]
 
 
 def length_reason(study: Study) -> str:
@@ -149,21 +149,35 @@ def _which_length(study: Study) -> str:
 
 
 def _leaks(study: Study) -> Iterator[str]:
-    """For every part but the learnt one: rows that training has seen."""
-    identical, normalised, near = study.duplicates
-    for part, n_rows in study.rows.items():
-        if part == study.learnt:
-            continue
-        found = near.shared[part][study.learnt]
+    """For every part but the learnt one: rows that training has seen; then rows that another part holds as well.
+
+    The second matters too: of selection and test, one chooses what the other measures.
+    """
+    others = [part for part in study.rows if part != study.learnt]
+    pairs = [(part, study.learnt) for part in others]
+    pairs += [(part, earlier) for place, part in enumerate(others) for earlier in others[:place]]
+    identical, normalised, near = (level.shared for level in study.duplicates)
+    for part, elsewhere in pairs:
+        found, n_rows = near[part][elsewhere], study.rows[part]
         if not found.rows:
             continue
-        same = normalised.shared[part][study.learnt].rows
-        strictly = identical.shared[part][study.learnt].rows
         other = f"; {found.with_other_label:,} of them with another label" if found.with_other_label else ""
         yield (
             f"Leakage: {found.rows:,} of {n_rows:,} texts of {part} ({share_of(found.rows, n_rows)}) are in "
-            f"{study.learnt} too, {strictly:,} identically and {same:,} in the same words{other}."
+            f"{elsewhere} too, {identical[part][elsewhere].rows:,} identically and "
+            f"{normalised[part][elsewhere].rows:,} in the same words{other}."
         )
+
+
+def _repeats(study: Study) -> Iterator[str]:
+    """For every part: rows whose text it holds already, under another id."""
+    identical, normalised, near = (level.repeated for level in study.duplicates)
+    for part, n_rows in study.rows.items():
+        if near[part]:
+            yield (
+                f"Repeats: {near[part]:,} of {n_rows:,} texts of {part} ({share_of(near[part], n_rows)}) repeat an "
+                f"earlier one, {identical[part]:,} identically and {normalised[part]:,} in the same words."
+            )
 
 
 def _contradictions(study: Study) -> Iterator[str]:

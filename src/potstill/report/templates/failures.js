@@ -283,8 +283,9 @@
       return line;
     }
 
-    // The text as text, never as markup, with what was searched for marked.
-    drawText(text, className = "") {
+    // The text as text, never as markup, without empty lines at its start, with what was searched for marked.
+    drawText(whole, className = "") {
+      const text = whole.replace(/^\s*\n/, "");
       const paragraph = make("p", className);
       paragraph.dir = "auto";
       const search = this.form.elements.search.value.trim().toLowerCase();

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from potstill import recipe as module
-from potstill import recipe_classifier
 from potstill.errors import RecipeError
-from potstill.recipe import (
+from potstill.recipe import classifier, schema
+from potstill.recipe.schema import (
     DistilJob,
     DistilSection,
     FinetuneJob,
@@ -21,12 +20,12 @@ from potstill.recipe import (
     TaskSection,
     TeacherOutputsSection,
 )
-from potstill.sections import Section, build, nearest, section_of
+from potstill.recipe.sections import Section, build, nearest, section_of
 
 SMALLEST: dict[str, Any] = {"name": "mine", "tasks": [{"name": "cola"}]}
 SECTIONS = [
     kind
-    for kind in {**vars(module), **vars(recipe_classifier)}.values()
+    for kind in {**vars(schema), **vars(classifier)}.values()
     if isinstance(kind, type) and issubclass(kind, Section)
 ]
 

@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from potstill.recipe import Positive, TaskSection
-from potstill.sections import Section
+from potstill.recipe.schema import Positive, TaskSection
+from potstill.recipe.sections import Section
 
 
 class ExploreJob(Section):

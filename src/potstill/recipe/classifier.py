@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from potstill.sections import Section
+from potstill.recipe.sections import Section
 
 Rate = Annotated[float, Field(gt=0)]
 LabelName = Annotated[str, BeforeValidator(str)]

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe
-from potstill.sections import Section, build, nearest, section_of
+from potstill.recipe.schema import Recipe
+from potstill.recipe.sections import Section, build, nearest, section_of
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -69,7 +69,7 @@ def mapping_in(path: Path, *, kind: str = "recipe", do: str = "write one with: p
 
 def shipped_recipe(name: str) -> Path:
     """The file of a recipe that comes with potstill, or ``name`` as a path."""
-    for folder in (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes"):
+    for folder in (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes"):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     return Path(name)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from potstill.sections import Section
+from potstill.recipe.sections import Section
 
 
 class BilstmSection(Section):

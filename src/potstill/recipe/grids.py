@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from potstill.errors import RecipeError
-from potstill.recipe import Name, Recipe, Seed
-from potstill.recipe_fields import NOT_VARIED, check_field, decides_exposure, put_fields, read_field
-from potstill.recipe_files import mapping_in, shipped_recipe, with_preset
-from potstill.sections import Section, build, nearest
+from potstill.recipe.fields import NOT_VARIED, check_field, decides_exposure, put_fields, read_field
+from potstill.recipe.files import mapping_in, shipped_recipe, with_preset
+from potstill.recipe.schema import Name, Recipe, Seed
+from potstill.recipe.sections import Section, build, nearest
 
 
 def _at_the_arms_budget(name: Any) -> Any:
@@ -101,6 +101,11 @@ class ResolvedGrid:
     unequal: tuple[str, ...]
     encoders: Literal["once", "per_seed"]
     content: Mapping[str, Any]
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder of local copies that every arm reads data from, if there is one."""
+        return self.arms[0].recipe.data_dir
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

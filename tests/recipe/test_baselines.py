@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from potstill import recipe_baseline_jobs, recipe_baselines
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe
-from potstill.recipe_baseline_jobs import BilstmJob, TfidfJob
-from potstill.recipe_baselines import BilstmSection, TfidfSection
-from potstill.sections import Section, build
+from potstill.recipe import baseline_jobs, baselines
+from potstill.recipe.baseline_jobs import BilstmJob, TfidfJob
+from potstill.recipe.baselines import BilstmSection, TfidfSection
+from potstill.recipe.schema import Recipe
+from potstill.recipe.sections import Section, build
 from potstill.stages import describe_experiment, plan
 
 SECTIONS = [
     kind
-    for module in (recipe_baselines, recipe_baseline_jobs)
+    for module in (baselines, baseline_jobs)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Section) and kind.__module__ == module.__name__
 ]

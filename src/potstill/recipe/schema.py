@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from potstill.recipe_baselines import BilstmArmSection, TfidfSection
-from potstill.recipe_classifier import ClassifierSection
-from potstill.recipe_decisions import DecisionsSection
-from potstill.recipe_models import GivenStudentSection, StudentSection, TeacherSection
-from potstill.recipe_studies import StudiesSection
-from potstill.sections import Section, build
+from potstill.recipe.baselines import BilstmArmSection, TfidfSection
+from potstill.recipe.classifier import ClassifierSection
+from potstill.recipe.decisions import DecisionsSection
+from potstill.recipe.models import GivenStudentSection, StudentSection, TeacherSection
+from potstill.recipe.sections import Section, build
+from potstill.recipe.studies import StudiesSection
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

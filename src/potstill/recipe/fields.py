@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from potstill.errors import RecipeError
-from potstill.recipe import FinetuneSection, PretrainSection, Recipe, TaskSection
-from potstill.sections import Section, nearest, section_of
+from potstill.recipe.schema import FinetuneSection, PretrainSection, Recipe, TaskSection
+from potstill.recipe.sections import Section, nearest, section_of
 
 _OWN_WAY = "what is no transformer trains in its own way and not at the arms' budget: compare it with potstill run"
 NOT_VARIED: Mapping[str, str] = {

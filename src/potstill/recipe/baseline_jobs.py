@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from potstill.recipe import FinetuneJob, FinetuneSection, Job, Recipe, TaskSection
-from potstill.recipe_baselines import BilstmSection, TfidfSection
-from potstill.recipe_classifier import ClassWeights
-from potstill.sections import build
+from potstill.recipe.baselines import BilstmSection, TfidfSection
+from potstill.recipe.classifier import ClassWeights
+from potstill.recipe.schema import FinetuneJob, FinetuneSection, Job, Recipe, TaskSection
+from potstill.recipe.sections import build
 
 SHARED_WITH_TRANSFORMERS = frozenset(
     {

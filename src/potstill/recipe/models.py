@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from potstill.sections import Section
+from potstill.recipe.sections import Section
 
 Size = Annotated[int, Field(gt=0)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from potstill.sections import Section
+from potstill.recipe.sections import Section
 
 
 class StudiesSection(Section):

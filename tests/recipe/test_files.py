@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import RecipeError
-from potstill.recipe import DistilJob, FinetuneSection, Recipe, TaskSection
-from potstill.recipe_files import (
+from potstill.recipe.files import (
     PRESETS,
     apply_overrides,
     commented_yaml,
@@ -20,7 +19,8 @@ from potstill.recipe_files import (
     shipped_recipe,
     with_preset,
 )
-from potstill.sections import build
+from potstill.recipe.schema import DistilJob, FinetuneSection, Recipe, TaskSection
+from potstill.recipe.sections import build
 
 RECIPE = "name: mine\ntasks: [{name: cola}]\ndistil: {epochs: 2, temperature: 3}\n"
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from potstill.errors import RecipeError
-from potstill.recipe_grid import ResolvedGrid, load_grid, shipped_grid
+from potstill.recipe.grids import ResolvedGrid, load_grid, shipped_grid
 
 RECIPE: dict[str, Any] = {"seeds": [3], "tasks": [{"name": "cola", "seeds": [4]}], "student": {"layers": 3}}
 
@@ -234,7 +234,7 @@ def test_the_size_of_a_batch_may_differ_over_whole_passes_and_not_over_steps(loa
 
 
 def shipped() -> list[Path]:
-    return sorted((Path(__file__).resolve().parents[1] / "recipes" / "grids").glob("*.yaml"))
+    return sorted((Path(__file__).resolve().parents[2] / "recipes" / "grids").glob("*.yaml"))
 
 
 def test_there_are_grids():

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe
-from potstill.recipe_fields import check_field, decides_exposure, known_fields, put_fields, read_field
-from potstill.sections import build
+from potstill.recipe.fields import check_field, decides_exposure, known_fields, put_fields, read_field
+from potstill.recipe.schema import Recipe
+from potstill.recipe.sections import build
 
 CONTENT: dict[str, Any] = {
     "name": "x",

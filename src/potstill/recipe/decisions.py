@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from potstill.decisions import Strategy, ThresholdRule
 from potstill.errors import RecipeError
-from potstill.sections import Section
+from potstill.recipe.sections import Section
 
 
 class DecisionsSection(Section):

@@ -8,9 +8,9 @@ import pytest
 
 from potstill.decisions import ThresholdRule
 from potstill.errors import RecipeError
-from potstill.recipe import Recipe
-from potstill.recipe_decisions import DecisionsSection
-from potstill.sections import build
+from potstill.recipe.decisions import DecisionsSection
+from potstill.recipe.schema import Recipe
+from potstill.recipe.sections import build
 
 SMALLEST: dict[str, Any] = {"name": "mine", "tasks": [{"name": "cola"}]}
 
