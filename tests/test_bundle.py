@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import pytest
 
-from potstill.bundle import Bundle, Graph, Reading, Vocabulary, is_bundle, read_bundle, write_bundle
+from potstill.bundle import (
+    LARGEST_DESCRIPTION,
+    Bundle,
+    Graph,
+    Reading,
+    Vocabulary,
+    is_bundle,
+    read_bundle,
+    write_bundle,
+)
 from potstill.data.windows import Windows
 from potstill.decisions import Decisions, ThresholdRule
 from potstill.errors import BundleError
@@ -138,6 +148,20 @@ BROKEN = {
     "text that is null": {"text": None},
     "a length that is infinite": {"text__max_length": float("inf")},
     "special tokens as a list": {"special_tokens": []},
+    "a length in words": {"text__max_length": "forty"},
+    "a length that is no whole number": {"text__max_length": 40.5},
+    "a length of true": {"text__max_length": True},
+    "a length beyond 32 bits": {"text__max_length": 2**31},
+    "windows that would not move on": {"text__windows": {"overlap": 40, "pooling": "mean"}},
+    "windows of pairs": {"text__columns": ["a", "b"]},
+    "a padding below 0": {"pad_id": -1},
+    "more pieces kept than there were": {"vocabulary": {"kept": 61, "of": 60}},
+    "pieces as text": {"vocabulary": {"kept": "40", "of": 60}},
+    "a label that is half of a surrogate pair": {"label_names": ["bad", "fine", "\ud800"], "decisions": None},
+    "forced that is a word": {"forced": "no"},
+    "a gate that it did not pass": {"gate": {"passed": False}},
+    "a gate that was never asked": {"gate": {}},
+    "a name that is a number": {"name": 7},
 }
 
 
@@ -145,6 +169,49 @@ BROKEN = {
 def test_entries_that_contradict_are_refused(folder, changed):
     change(folder, **changed)
     with pytest.raises(BundleError, match="does not describe a bundle"):
+        read_bundle(folder)
+
+
+def test_a_bundle_that_was_forced_needs_no_gate_that_passed(folder):
+    change(folder, forced=True, gate={"passed": False})
+    assert read_bundle(folder).forced
+
+
+def test_a_description_too_large_to_be_one_is_not_read(folder):
+    with (folder / "bundle.json").open("r+b") as opened:
+        opened.truncate(LARGEST_DESCRIPTION)  # what is added are zeros
+    with pytest.raises(BundleError, match="not JSON"):
+        read_bundle(folder)
+    with (folder / "bundle.json").open("r+b") as opened:
+        opened.truncate(2**33)  # a hole on disk: whoever reads it all needs as much memory
+    with pytest.raises(BundleError, match="too large to be read; allowed: at most 16,777,216 bytes"):
+        read_bundle(folder)
+
+
+def test_a_name_too_long_for_any_file_is_refused_in_a_line(folder):
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    change(folder, files={**files, "a" * 100_000: "ab" * 32})
+    with pytest.raises(BundleError, match="none of the folder's own") as refused:
+        read_bundle(folder)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_refused(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").mkdir()
+    with pytest.raises(BundleError, match="no file at all"):
+        read_bundle(folder)
+    (folder / "model.onnx").rmdir()
+    os.mkfifo(folder / "model.onnx")  # opened, it would wait for ever
+    with pytest.raises(BundleError, match="no file at all"):
+        read_bundle(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json"])
+def test_a_file_that_is_closed_to_us_is_named(folder, name):
+    (folder / name).chmod(0)
+    with pytest.raises(BundleError, match=rf"{name} cannot be read \(Permission denied\)"):
         read_bundle(folder)
 
 

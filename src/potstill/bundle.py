@@ -10,7 +10,8 @@ import json
 import math
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from potstill.data.cleaning import check_steps
 from potstill.data.windows import Windows
 from potstill.decisions import Decisions, sha256_of
 from potstill.errors import BundleError, DataError, RecipeError
-from potstill.records import PROBLEM_TYPES, ProblemType
+from potstill.records import PROBLEM_TYPES, ProblemType, is_unicode
 from potstill.runs import write_json
 
 FILE = "bundle.json"
@@ -31,9 +32,12 @@ MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a graph may take: each ``(n, length)`` int64."""
 
+LARGEST_DESCRIPTION = 16 * 2**20
+"""Bytes of a ``bundle.json`` at most: room for tens of thousands of labels, and little to read of what is none."""
+
 _BROKEN = (AttributeError, KeyError, OverflowError, TypeError, ValueError, DataError, RecipeError)
 """What reading entries of the wrong kind raises."""
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -144,20 +148,20 @@ class Bundle:
     def from_dict(cls, content: Mapping[str, Any]) -> Bundle:
         """What ``to_dict`` gave; one of ``_BROKEN`` for anything else."""
         bundle = cls(
-            name=str(content["name"]),
+            name=_word(content["name"]),
             problem_type=content["problem_type"],
             label_names=_names(content["label_names"]),
             reading=_reading(content["text"]),
             graph=_graph(content["graph"]),
-            special_tokens={str(role): str(token) for role, token in content["special_tokens"].items()},
-            pad_id=int(content["pad_id"]),
+            special_tokens={role: _word(token) for role, token in content["special_tokens"].items()},
+            pad_id=_whole(content["pad_id"], 0, "pad_id"),
             decisions=None if content["decisions"] is None else Decisions.from_dict(content["decisions"]),
             gate=dict(content["gate"]),
-            forced=content["forced"] is True,
+            forced=_flag(content["forced"], "forced"),
             origin=dict(content["origin"]),
-            files={str(name): str(digest) for name, digest in content["files"].items()},
-            made_by=str(content["potstill"]),
-            vocabulary=None if content["vocabulary"] is None else Vocabulary(**content["vocabulary"]),
+            files={name: str(digest) for name, digest in content["files"].items()},
+            made_by=_word(content["potstill"]),
+            vocabulary=None if content["vocabulary"] is None else _vocabulary(content["vocabulary"]),
         )
         bundle._check()
         return bundle
@@ -176,30 +180,62 @@ class Bundle:
         temperature = 1.0 if decided is None else decided.temperature
         if not (0 < temperature < math.inf if self.problem_type != "regression" else temperature == 1):
             raise ValueError(f"a temperature of {temperature}")
+        if not self.forced and self.gate.get("passed") is not True:
+            raise ValueError("it was neither let out by the gate nor forced")
         unlisted = {self.graph.file, TOKENIZER} - set(self.files)
         if unlisted:
             raise ValueError(f"files lacks {', '.join(sorted(unlisted))}")
 
 
 def _names(content: Any) -> tuple[str, ...]:
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, list):
         raise TypeError("a list of names is needed")
-    return tuple(content)
+    return tuple(_word(name) for name in content)
+
+
+def _word(content: Any) -> str:
+    if not isinstance(content, str) or not is_unicode(content):
+        raise TypeError(f"{content!r:.80} is no text")
+    return content
+
+
+def _flag(content: Any, entry: str) -> bool:
+    if not isinstance(content, bool):
+        raise TypeError(f"{entry} is neither true nor false")
+    return content
+
+
+def _whole(content: Any, least: int, entry: str) -> int:
+    """A whole number from ``least`` to the most that 32 bits hold."""
+    if not isinstance(content, int) or isinstance(content, bool) or not least <= content < 2**31:
+        raise ValueError(f"{entry} is no whole number of {least} or more: {content!r:.80}")
+    return content
+
+
+def _vocabulary(content: Mapping[str, Any]) -> Vocabulary:
+    of = _whole(content["of"], 1, "of")
+    kept = _whole(content["kept"], 1, "kept")
+    if kept > of:
+        raise ValueError(f"a vocabulary of {kept} pieces kept of {of}")
+    return Vocabulary(kept, of)
 
 
 def _reading(content: Mapping[str, Any]) -> Reading:
     windows, columns = content["windows"], _names(content["columns"])
     if content["join"] not in ("pair", "sep") or not 1 <= len(columns) <= 2:
         raise ValueError("text has one column, or two with join pair or sep")
-    if int(content["max_length"]) < 4:
-        raise ValueError("max_length is below 4")
+    max_length = _whole(content["max_length"], 4, "max_length")
     cleaning = _names(content["cleaning"])
     check_steps(cleaning)
     if windows is not None:
-        if windows["pooling"] not in ("mean", "max") or int(windows["overlap"]) < 0:
-            raise ValueError("windows overlap by 0 tokens or more and are pooled by mean or max")
-        windows = Windows(int(windows["overlap"]), windows["pooling"])
-    return Reading(columns, content["join"], cleaning, int(content["max_length"]), windows)
+        overlap = _whole(windows["overlap"], 0, "overlap")
+        if windows["pooling"] not in ("mean", "max") or overlap >= max_length:
+            raise ValueError("windows overlap by less than max_length and are pooled by mean or max")
+        windows = Windows(overlap, windows["pooling"])
+    reading = Reading(columns, content["join"], cleaning, max_length, windows)
+    if windows is not None and reading.takes_pairs:
+        raise ValueError("windows are cut from single texts, and it takes pairs")
+    return reading
 
 
 def _graph(content: Mapping[str, Any]) -> Graph:
@@ -207,11 +243,11 @@ def _graph(content: Mapping[str, Any]) -> Graph:
     if "input_ids" not in inputs or set(inputs) - set(GRAPH_INPUTS):
         raise ValueError(f"a graph takes some of {', '.join(GRAPH_INPUTS)}, and input_ids always")
     return Graph(
-        file=str(content["file"]),
-        arithmetic=str(content["arithmetic"]),
+        file=_word(content["file"]),
+        arithmetic=_word(content["arithmetic"]),
         inputs=inputs,
-        output=str(content["output"]),
-        opset=int(content["opset"]),
+        output=_word(content["output"]),
+        opset=_whole(content["opset"], 1, "opset"),
         left_in_float32=_names(content["left_in_float32"]),
     )
 
@@ -234,8 +270,8 @@ def made_by() -> str:
 def read_bundle(folder: Path | str) -> Bundle:
     """The bundle in ``folder``, every file of it compared with its SHA-256.
 
-    Raises BundleError for a folder without ``bundle.json``, a newer form, a file that is missing, changed or a link, a
-    name that leads out of the folder, and for entries that contradict one another.
+    Raises BundleError for a folder without ``bundle.json`` or with one above 16 MiB, a newer form, a file that is
+    missing, changed or a link, a name that leads out of the folder, and for entries that contradict one another.
     """
     folder = Path(folder)
     content = _content(folder)
@@ -259,14 +295,29 @@ def _content(folder: Path) -> Mapping[str, Any]:
         )
     _refuse_link(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(_description(file).decode("utf-8"))
     except (ValueError, RecursionError) as broken:
         raise BundleError(f"{file} is not JSON ({broken})", do="export it again") from broken
-    except OSError as failure:
-        raise BundleError(f"{file} cannot be read ({failure.strerror})") from failure
     if not isinstance(content, dict):
         raise BundleError(f"{file} does not describe a bundle", found=type(content).__name__, allowed="an object")
     return content
+
+
+def _description(file: Path) -> bytes:
+    """The bytes of ``bundle.json``, no more of them than it may have."""
+    with _readable(file), file.open("rb") as opened:
+        content = opened.read(LARGEST_DESCRIPTION + 1)
+    if len(content) > LARGEST_DESCRIPTION:
+        raise BundleError(f"{file} is too large to be read", allowed=f"at most {LARGEST_DESCRIPTION:,} bytes")
+    return content
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise BundleError(f"{file} cannot be read ({failure.strerror})") from failure
 
 
 def _refuse_newer(folder: Path, content: Mapping[str, Any]) -> None:
@@ -275,7 +326,7 @@ def _refuse_newer(folder: Path, content: Mapping[str, Any]) -> None:
         raise BundleError(f"{folder / FILE} does not say its format", found=form, allowed=f"1 to {FORMAT}")
     if form > FORMAT:
         raise BundleError(
-            f"{folder} was made by a newer potstill ({content.get('potstill')}) in a form that this one does not know",
+            f"{folder} was made by a newer potstill ({content.get('potstill')!s:.40}) in a form this one does not know",
             found=f"format {form}",
             allowed=f"1 to {FORMAT}",
             do="upgrade potstill, or export it again with this one",
@@ -286,14 +337,16 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
     if not _FILE_NAME.fullmatch(name) or name == FILE:
         raise BundleError(
             f"{folder / FILE} names a file that is none of the folder's own",
-            found=name,
-            allowed="letters, digits, dots, dashes and underscores",
+            found=name[:300],
+            allowed="letters, digits, dots, dashes and underscores, 255 at most",
         )
     file = folder / name
     if not file.exists() and not file.is_symlink():
         raise BundleError(f"{folder} lacks the file {name}", do="copy the whole folder again, or export it again")
     _refuse_link(file)
-    if not _SHA256.fullmatch(digest) or sha256_of(file) != digest:
+    with _readable(file):
+        same = _SHA256.fullmatch(digest) is not None and sha256_of(file) == digest
+    if not same:
         raise BundleError(
             f"{file} is not the file that the bundle was made with: its SHA-256 is another",
             do="copy the whole folder again, or export it again",

@@ -14,6 +14,8 @@ from dataclasses import replace
 
 import pytest
 
+from potstill.bundle import read_bundle
+
 PROGRAM = "from potstill.cli.main import main; main()"
 
 
@@ -29,6 +31,15 @@ def test_export_prints_what_the_gate_found(potstill, classifiers, tmp_path):
     for words in ("largest logit difference", "share of labels flipped", "agreement on good"):
         assert words in called.out
     assert called.out.splitlines()[-1] == str(tmp_path / "bundle")
+
+
+def test_of_a_regression_values_are_told_and_of_labels_flips(bundles):
+    from potstill.cli.ship import _gate_rows
+
+    said = {task: [row["figure"] for row in _gate_rows(read_bundle(bundles[task]).gate)] for task in bundles}
+    change, flips = "change of a value in deviations of the targets", "share of labels flipped"
+    for task, figures in said.items():
+        assert (change in figures, flips in figures) == (task == "scores", task != "scores")
 
 
 def test_a_bundle_outside_the_tolerance_ends_with_exit_code_3(potstill, classifiers, tmp_path):

@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from potstill.bundle import read_bundle
-from potstill.errors import CheckError, DataError, ModelError, RunFolderError, UsageError
+from potstill.bundle import Graph, read_bundle
+from potstill.errors import BundleError, CheckError, DataError, ModelError, RunFolderError, UsageError
+from potstill.evaluate.stage import open_runs
+from potstill.export import stage
 from potstill.export.stage import export_run
+from potstill.lock import take_lock
 from potstill.runs import RunFolder, write_predictions
 from potstill.runtime.bundle_predictor import BundlePredictor
 
@@ -106,6 +113,51 @@ def test_a_folder_with_something_in_it_is_left_alone(classifiers, tmp_path):
     assert [file.name for file in tmp_path.rglob("*.txt")] == ["mine.txt"]
 
 
+def test_a_bundle_that_is_there_is_neither_replaced_nor_touched(classifiers, bundles):
+    out = bundles["reviews"]
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    with pytest.raises(RunFolderError, match=r"holds a bundle already.*remove that folder first"):
+        export_run(classifiers["reviews"], out, arithmetic="fp32")
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_two_processes_do_not_write_one_bundle(classifiers, tmp_path):
+    out, busy = tmp_path / "bundle", pytest.raises(RunFolderError, match=r"another process is working on .*bundle")
+    with take_lock(tmp_path / ".bundle.lock", out), busy:
+        export_run(classifiers["reviews"], out, arithmetic="fp32")
+    assert not (tmp_path / "bundle").exists()
+
+
+def attempts_of(*complaints):
+    """Attempts as they come, and a gate that complains of each as told."""
+    described = Graph("model.onnx", "int8", ("input_ids",), "logits", 18)
+    made = [SimpleNamespace(graph=described, number=number) for number in range(len(complaints))]
+
+    def held(bundle):
+        gate = SimpleNamespace(complaints=complaints[bundle.number], require_passed=refuse)
+        return gate
+
+    def refuse():
+        raise CheckError("outside")
+
+    return lambda: iter(made), held
+
+
+@pytest.mark.parametrize(
+    ("complaints", "chosen"), [(((),), 0), ((("a",), (), ()), 1), ((("a",), ("b",), ("c",)), 0), ((("a",),), 0)]
+)
+def test_force_takes_what_passes_and_only_then_the_first(complaints, chosen):
+    told = []
+    made, held = attempts_of(*complaints)
+    bundle, gate = stage._let_through(made, held, force=True, tell=told.append)
+    assert (bundle.number, gate.complaints) == (chosen, complaints[chosen])
+    passed = () in complaints
+    assert len(told) == (complaints.index(()) if passed else len(complaints))
+    if not passed:
+        with pytest.raises(CheckError):
+            stage._let_through(made, held, force=False, tell=told.append)
+
+
 def test_predictions_of_other_rows_are_refused(run_copy, tmp_path):
     run = run_copy()
     stored = RunFolder.open(run).raw_predictions("selection")
@@ -140,14 +192,60 @@ def test_decisions_travel_and_are_obeyed(run_copy, potstill, tmp_path):
     expected = folder.predictions("selection")
     assert expected.thresholds is not None
     predictor = BundlePredictor.open(tmp_path / "bundle")
-    from potstill.evaluate.stage import open_runs
-
     _, data = open_runs([run], None)
     said = predictor.predict(data.split("selection").texts)
     assert said.temperature == expected.temperature
     np.testing.assert_array_equal(said.thresholds, expected.thresholds)
     np.testing.assert_allclose(said.probabilities, expected.probabilities, atol=1e-5)
     np.testing.assert_array_equal(said.predicted, expected.predicted)
+
+
+KILLED_AT_THE_GATE = """
+import os, signal, sys
+from potstill.export import stage
+stage.hold_against = lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL)
+stage.export_run(sys.argv[1], sys.argv[2], arithmetic="fp32")
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_nothing_that_opens_and_the_next_export_clears_it_away(classifiers, tmp_path):
+    out = tmp_path / "bundle"
+    killed = [sys.executable, "-c", KILLED_AT_THE_GATE, str(classifiers["reviews"]), str(out)]
+    assert subprocess.run(killed, capture_output=True, check=False, timeout=600).returncode == -signal.SIGKILL
+    assert not out.exists()
+    (left,) = [entry for entry in tmp_path.iterdir() if entry.is_dir()]
+    assert (left / "model.onnx").stat().st_size > 0
+    with pytest.raises(BundleError, match="not a bundle"):
+        read_bundle(left)
+    export_run(classifiers["reviews"], out, arithmetic="fp32")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
+def test_every_kind_of_task_is_exported_in_int8_and_smaller(task, classifiers, bundles, tmp_path):
+    export_run(classifiers[task], tmp_path / "bundle", arithmetic="int8", force=True)
+    bundle, whole = read_bundle(tmp_path / "bundle"), bundles[task]
+    assert (bundle.graph.arithmetic, bundle.gate["rows"]) == ("int8", read_bundle(whole).gate["rows"])
+    assert bundle.forced == (not bundle.gate["passed"])
+    assert (tmp_path / "bundle" / "model.onnx").stat().st_size < 0.9 * (whole / "model.onnx").stat().st_size
+    assert (bundle.gate["value_change"]["deviations"] is not None) == (task == "scores")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighting", ["none", "attention"])
+@pytest.mark.parametrize("arithmetic", ["fp32", "int8"])
+def test_a_bilstm_becomes_a_bundle(weighting, arithmetic, potstill, task_flags, tiny, tmp_path):
+    small = (f"weighting={weighting}", "hidden_size=8", "embedding_size=16", "min_count=1")
+    flags = tuple(part for field in small for part in ("--set", f"bilstm.{field}"))
+    run = tmp_path / "run"
+    made = potstill("baseline", "bilstm", "--model", tiny.encoder, *task_flags["reviews"], "--out", run, *flags)
+    assert made.code == 0, made.err
+    gate = export_run(run, tmp_path / "bundle", arithmetic=arithmetic, force=arithmetic == "int8")["gate"]
+    assert gate["logit_difference"]["largest"] < (1e-4 if arithmetic == "fp32" else 0.5)
+    with BundlePredictor.open(tmp_path / "bundle") as predictor:
+        assert predictor.predict(["a good film", "a bad film " * 30]).logits.shape == (2, 2)
 
 
 @pytest.mark.slow

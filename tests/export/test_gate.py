@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,9 @@ STRICT = Tolerance(logit_difference=1e-3, metric_drop=0.1, label_flips=0.25)
 
 
 def held(run, bundle, metric="accuracy", tolerance=STRICT):
-    return hold_against(run, bundle, metric=metric, tolerance=tolerance, split="selection", n_rows_stored=len(run))
+    return hold_against(
+        run, bundle, metric=metric, tolerance=tolerance, split="selection", n_rows_stored=len(run), engine="openvino"
+    )
 
 
 def test_the_same_predictions_pass(random_rows):
@@ -61,6 +66,40 @@ def test_a_metric_that_is_better_when_small_drops_when_it_grows(make_rows):
     assert gate.metric_drop == 0.5
     assert gate.label_flips is None
     assert gate.agreement == {}
+
+
+def test_values_that_all_moved_alike_are_noticed_though_no_correlation_sees_it(make_rows):
+    targets = [0.0, 2.0, 4.0, 6.0]  # their standard deviation is the root of 5
+    run = make_rows([[0.0], [2], [4], [6]], targets, "regression", ("score",))
+    moved = make_rows([[0.3], [2.3], [4.3], [6.3]], targets, "regression", ("score",))
+    gate = held(run, moved, "pearsonr", TOLERANCES["int8"])
+    assert gate.metric_drop == pytest.approx(0, abs=1e-6)
+    assert gate.value_change == pytest.approx(0.3 / 5**0.5, rel=1e-5)
+    assert gate.complaints == ("change of a value in deviations of the targets 0.1342 (at most 0.1)",)
+    nearer = make_rows([[0.2], [2.2], [4.2], [6.2]], targets, "regression", ("score",))
+    assert held(run, nearer, "pearsonr", TOLERANCES["int8"]).complaints == ()
+
+
+def test_a_bundle_that_says_one_value_of_all_does_not_pass_because_it_has_no_correlation(make_rows):
+    run = make_rows([[0.0], [0.01], [0.02]], [0, 100, 200], "regression", ("score",))
+    constant = make_rows([[0.01], [0.01], [0.01]], [0, 100, 200], "regression", ("score",))
+    gate = held(run, constant, "pearsonr", TOLERANCES["int8"])
+    assert (gate.metric_before, gate.metric_after) == (pytest.approx(1), None)
+    assert gate.complaints == ("pearsonr is no longer defined",)
+    assert held(constant, constant, "pearsonr", TOLERANCES["int8"]).complaints == ()
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
+def test_logits_that_are_no_numbers_are_refused_in_any_arithmetic(random_rows, kind, broken):
+    run = random_rows(kind, 40, 1)
+    logits = run.logits.copy()
+    logits[3] = broken
+    metric = {"single_label_classification": "accuracy", "multi_label_classification": "f1_micro"}.get(kind, "pearsonr")
+    gate = held(run, replace(run, logits=logits), metric, TOLERANCES["int8"])
+    assert gate.not_finite == 1
+    assert gate.complaints[0] == "rows with logits that are no number 1 (at most 0)"
+    json.dumps(gate.to_dict(), allow_nan=False)
 
 
 def test_what_is_outside_is_named_with_its_figures(make_rows):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, RobertaConfig
 
 from potstill.data.batches import pad_rows
 from potstill.errors import ModelError
 from potstill.export import graph as graph_module
-from potstill.export.graph import OPSET, write_graph
+from potstill.export.graph import OPSET, keep_embeddings, write_graph
 from potstill.models.bilstm import BilstmConfig, new_bilstm
 from potstill.models.pooled_classifier import HeadShape
 from potstill.runtime.engine import ThreadPlan, open_engine
 
 SLOW = pytest.mark.slow
+SIZES = {"vocab_size": 60, "max_position_embeddings": 40, "initializer_range": 0.3}
+WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 HEADS = [
     (HeadShape("linear", "mean"), "distilbert"),
     pytest.param(HeadShape("linear", "max"), "bert", marks=SLOW),
@@ -42,7 +47,7 @@ def check(rows_of_tokens, tmp_path):
     return compare
 
 
-def said_alike(model, rows, tmp_path):
+def said_alike(model, rows, tmp_path, pad=PAD):
     """The graph says what torch says: of rows alone, of all of them padded, and of any company between."""
     written = write_graph(model, tmp_path / "model.onnx")
     expected = alone(model, rows, written.inputs)
@@ -51,7 +56,7 @@ def said_alike(model, rows, tmp_path):
         engine = open_engine(tmp_path / "model.onnx", written, ThreadPlan(1, 1), name)
         assert engine.n_outputs == 3
         for batch in ([0], [2], [1, 2], [5, 3, 0, 1, 4, 2], [4, 5]):
-            padded = pad_rows(rows, batch, PAD)
+            padded = pad_rows(rows, batch, pad)
             logits = engine.run({name: padded[name] for name in written.inputs})
             assert logits.dtype == np.float32
             np.testing.assert_allclose(logits, expected[batch], atol=1e-4, err_msg=f"{name} {batch}")
@@ -70,21 +75,52 @@ def test_a_head_of_ours_says_what_torch_says(shape, encoder, with_head, check):
     check(with_head(shape, encoder))
 
 
+@pytest.fixture
+def bilstm(labelled):
+    """A BiLSTM that weighs its tokens, or not."""
+
+    def make(weighting="none", layers=1):
+        sizes = {"vocab_size": 60, "embedding_size": 16, "hidden_size": 12, "num_hidden_layers": layers}
+        config = labelled(BilstmConfig(**sizes, token_weighting=weighting))
+        vectors = torch.randn(60, 16, generator=torch.Generator().manual_seed(5))
+        weights = None if weighting == "none" else torch.linspace(0.1, 3, 60)
+        return new_bilstm(config, seed=3, vectors=vectors, token_weights=weights)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("weighting", "layers"),
+    [("attention", 2), pytest.param("none", 1, marks=SLOW), pytest.param("embeddings", 1, marks=SLOW)],
+)
+def test_a_bilstm_says_what_torch_says(weighting, layers, bilstm, check):
+    assert check(bilstm(weighting, layers), with_types=False).inputs == ("input_ids", "attention_mask")
+
+
+def test_a_bilstm_is_left_as_it_was(bilstm, tmp_path, rows_of_tokens):
+    model, rows = bilstm(), rows_of_tokens(False)
+    before = alone(model, rows, ("input_ids", "attention_mask"))
+    write_graph(model, tmp_path / "model.onnx")
+    np.testing.assert_array_equal(alone(model, rows, ("input_ids", "attention_mask")), before)
+
+
+@pytest.mark.parametrize("weighting", ["attention", "embeddings"])
+def test_of_a_vocabulary_that_is_cut_down_each_token_keeps_its_vector_and_its_weight(weighting, bilstm, rows_of_tokens):
+    model, rows, names = bilstm(weighting), rows_of_tokens(False), ("input_ids", "attention_mask")
+    before = alone(model, rows, names)
+    kept = np.array([0, *np.unique(rows.input_ids)])  # the padding stays
+    assert keep_embeddings(model, kept) == 60
+    assert len(kept) < 60
+    renumbered = replace(rows, input_ids=np.searchsorted(kept, rows.input_ids).astype(np.int32))
+    np.testing.assert_allclose(alone(model, renumbered, names), before, atol=1e-6)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("weighting", ["none", "attention"])
-def test_a_bilstm_says_what_torch_says_or_is_refused(weighting, labelled, check, tmp_path):
-    # torch's exporter follows an LSTM of free length in some processes and fixes the length in others
-    config = labelled(BilstmConfig(vocab_size=60, embedding_size=16, hidden_size=12, token_weighting=weighting))
-    vectors = torch.randn(60, 16, generator=torch.Generator().manual_seed(5))
-    weights = None if weighting == "none" else torch.linspace(0.1, 3, 60)
-    refused = None
-    try:
-        check(new_bilstm(config, seed=3, vectors=vectors, token_weights=weights), with_types=False)
-    except ModelError as error:
-        refused = str(error)
-    if refused is not None:
-        assert "fixed the length of its texts" in refused
-        assert list(tmp_path.iterdir()) == []
+def test_a_family_whose_positions_begin_behind_the_padding_says_what_torch_says(labelled, rows_of_tokens, tmp_path):
+    torch.manual_seed(5)
+    config = RobertaConfig(**SIZES, **WIDE, pad_token_id=1, type_vocab_size=1)
+    model = AutoModelForSequenceClassification.from_config(labelled(config)).eval()
+    said_alike(model, rows_of_tokens(), tmp_path, pad=1)
 
 
 def test_the_graph_is_one_file_without_a_path_of_this_machine_and_nothing_is_said(family, tmp_path, capfd):

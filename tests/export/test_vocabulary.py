@@ -14,7 +14,7 @@ from tokenizers.processors import BertProcessing, TemplateProcessing
 from potstill.bundle import read_bundle
 from potstill.data.tokens import TextTokenizer
 from potstill.errors import ModelError
-from potstill.export import stage
+from potstill.export import source, stage
 from potstill.export.vocabulary import trim_vocabulary, used_ids
 from potstill.runtime.bundle_predictor import BundlePredictor
 
@@ -74,6 +74,24 @@ def test_other_words_are_spelt_in_smaller_pieces_or_unknown():
     assert left.encode("ab day").tokens == ["[CLS]", "a", "##b", "[UNK]", "[SEP]"]
 
 
+def test_tokens_that_were_added_behind_the_vocabulary_stay_and_move_up():
+    made = tokenizer(PROCESSORS["bert"])
+    made.add_tokens(["<url>"])
+    assert made.token_to_id("<url>") == len(PIECES)
+    trimmed = trim_vocabulary(made.to_str(), np.zeros(len(PIECES), dtype=bool))
+    left = Tokenizer.from_str(trimmed.content)
+    assert trimmed.kept[-1] == len(PIECES)
+    found = left.encode("a <url>")
+    assert found.tokens == ["[CLS]", "a", "<url>", "[SEP]"]
+    assert trimmed.kept[found.ids].tolist() == made.encode("a <url>").ids
+
+
+def test_a_file_that_says_nothing_of_padding_is_trimmed_too():
+    content = json.loads(tokenizer(PROCESSORS["bert"]).to_str())
+    del content["padding"], content["truncation"]
+    assert trim_vocabulary(json.dumps(content), np.ones(len(PIECES), dtype=bool)).kept.tolist() == list(range(15))
+
+
 def test_another_kind_of_tokenizer_is_refused():
     content = Tokenizer(BPE({"a": 0}, [])).to_str()
     with pytest.raises(ModelError, match="only a WordPiece vocabulary"):
@@ -86,7 +104,7 @@ def test_a_bundle_of_fewer_pieces_is_held_against_its_run(classifiers, tmp_path,
         used[-3:] = False
         return used
 
-    monkeypatch.setattr(stage, "used_ids", all_but_some)
+    monkeypatch.setattr(source, "used_ids", all_but_some)
     bundle = stage.export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic="fp32", trim=True, force=True)
     kept = read_bundle(tmp_path / "bundle").vocabulary
     assert kept is not None

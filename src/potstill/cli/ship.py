@@ -75,13 +75,20 @@ def export(
 
 
 def _gate_rows(gate: dict[str, Any]) -> list[dict[str, Any]]:
-    metric, flips = gate["metric"], gate["label_flips"]
+    metric, flips, change = gate["metric"], gate["label_flips"], gate["value_change"]
     largest = gate["logit_difference"]
     drop = f"{metric['name']}: {_number(metric['before'])} → {_number(metric['after'])}, a drop of"
     return [
         {"figure": "largest logit difference", "value": largest["largest"], "allowed": largest["allowed"]},
         {"figure": drop, "value": metric["drop"], "allowed": metric["allowed"]},
-        {"figure": "share of labels flipped", "value": flips["share"], "allowed": flips["allowed"]},
+        *(
+            {"figure": words, "value": value, "allowed": allowed}
+            for words, value, allowed in (
+                ("share of labels flipped", flips["share"], flips["allowed"]),
+                ("change of a value in deviations of the targets", change["deviations"], change["allowed"]),
+            )
+            if value is not None
+        ),
         *(
             {"figure": f"agreement on {label}", "value": share, "allowed": None}
             for label, share in gate["agreement"].items()

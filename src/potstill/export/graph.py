@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from potstill.bundle import GRAPH_INPUTS, Graph
 from potstill.errors import ModelError, UsageError
 from potstill.export.first_token import only_first_token, reads_first_token
+from potstill.export.recurrence import lstms_as_one_node
 from potstill.models.checkpoints import quietly
 from potstill.models.teacher import accepted_inputs, longest_input
 
@@ -77,7 +78,13 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
     model.set_attn_implementation("eager")
     names = tuple(name for name in GRAPH_INPUTS if name in accepted_inputs(model))
     try:
-        with _silently(), torch.inference_mode(False), torch.no_grad(), only_first_token(model):
+        with (
+            _silently(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            only_first_token(model),
+            lstms_as_one_node(model),
+        ):
             program = _traced(model, names)
     except torch.onnx.OnnxExporterError as error:
         raise ModelError(f"the model cannot be written as an ONNX graph: {_cause(error)}") from error
@@ -88,13 +95,19 @@ def write_graph(model: PreTrainedModel, file: Path) -> Graph:
 
 
 def keep_embeddings(model: PreTrainedModel, kept: np.ndarray) -> int:
-    """Cut the embeddings of tokens down to the ids ``kept``, ascending, in place; how many there were."""
+    """Cut what has a row for each token down to the ids ``kept``, ascending, in place; how many there were.
+
+    That is the embeddings and, of a BiLSTM, the weights of the tokens.
+    """
     embeddings = model.get_input_embeddings()
     before = len(embeddings.weight)
     embeddings.weight = nn.Parameter(embeddings.weight.detach()[torch.from_numpy(kept)])
     embeddings.num_embeddings = model.config.vocab_size = len(kept)
     if embeddings.padding_idx is not None:
         embeddings.padding_idx = int(np.searchsorted(kept, embeddings.padding_idx))
+    weights = getattr(model.base_model, "token_weights", None)
+    if weights is not None:
+        model.base_model.token_weights = weights[torch.from_numpy(kept)]
     return before
 
 
@@ -133,7 +146,7 @@ def _require_room(model: PreTrainedModel) -> None:
 def _require_free_shape(program: Any) -> None:
     """Raise ModelError where the exporter took the number of rows or tokens of its example for the only one.
 
-    It does so without a word where an operator that it meets, such as an LSTM, cannot be followed with a free length.
+    It does so without a word where it cannot follow an operator with a free length, as it cannot an LSTM of torch.
     """
     shapes = {value.name: list(value.shape or ()) for value in program.model.graph.inputs}
     if fixed := sorted(name for name, shape in shapes.items() if any(isinstance(size, int) for size in shape)):

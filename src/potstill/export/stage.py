@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
-from transformers import PreTrainedModel
 
-from potstill.bundle import MODEL, TOKENIZER, Bundle, Graph, Reading, Vocabulary, made_by, write_bundle
+from potstill.bundle import MODEL, TOKENIZER, Bundle, read_bundle, write_bundle
 from potstill.data.tasks import Split, TaskData
-from potstill.data.tokens import TextTokenizer
-from potstill.data.windows import UNCUT, Windows, cut_windows, single_texts
-from potstill.decisions import read_decisions, sha256_of
 from potstill.errors import DataError, ModelError, UsageError
 from potstill.evaluate.held_out import SELECTION
 from potstill.evaluate.stage import open_runs
-from potstill.export.calibration import Batch, calibration_batches
+from potstill.export.calibration import Batch
 from potstill.export.gate import TOLERANCES, Gate, evenly_spaced, hold_against
-from potstill.export.graph import keep_embeddings, require_exporter, write_graph
-from potstill.export.vocabulary import trim_vocabulary, used_ids
+from potstill.export.graph import require_exporter, write_graph
+from potstill.export.place import beside, let_out, require_place
+from potstill.export.source import Source
 from potstill.models.linear import is_linear
-from potstill.models.long_texts import windows_of
-from potstill.models.teacher import open_classifier
 from potstill.records import Predictions
-from potstill.runs import RunFolder, fingerprint, require_unused, storage_errors, write_text
-from potstill.runtime.bundle_predictor import BundlePredictor
-from potstill.runtime.engine import choose_engine
+from potstill.runs import RunFolder, write_text
+from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer
+from potstill.runtime.engine import Engine, ThreadPlan, choose_engine, open_engine
 
 FORMATS = tuple(TOLERANCES)
 """In what arithmetic a bundle can be written, the default first."""
@@ -61,14 +52,14 @@ def export_run(
 
     Before it is there under that name its predictions are held against those that the run stored of its selection
     split. In int8, parts that suffer most are left in float32 one after another until it is within the tolerance. If it
-    never is, CheckError is raised and nothing is left; with ``force`` the first attempt is written and marked.
+    never is, CheckError is raised and nothing is left; with ``force`` the first attempt is then written and marked.
     ``calibration_texts`` is how many training texts int8 is fitted on; with ``trim`` the vocabulary is cut down to the
     pieces that training texts use.
 
     Raises RunFolderError for a run that is no classifier's or an ``out`` that holds something, DataError where the rows
     are not those of the run, BundleError or ModelError where the graph cannot be made or opened.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     if arithmetic not in FORMATS:
         raise UsageError("a bundle cannot be written in this arithmetic", found=arithmetic, allowed=FORMATS)
     if calibration_texts < 1:
@@ -77,28 +68,55 @@ def export_run(
         raise UsageError("the gate compares at least one row", found=gate_rows)
     require_exporter()
     choose_engine(engine)
-    require_unused(out)
+    require_place(out)
     _require_network(Path(run))
     (folder,), data = open_runs([run], data_dir)
     stored = folder.predictions(SELECTION)
     split = _selection(stored, data)
     rows = evenly_spaced(len(stored), gate_rows)
-    with _beside(out) as partial:
-        source = _Source.open(folder, data)
+    with beside(out) as partial:
+        source = Source.open(folder, data)
         if trim:
             source = source.trimmed()
-        for bundle in _attempts(source, partial, arithmetic, calibration_texts):
-            write_bundle(partial, bundle)
-            gate = _gate(partial, folder, stored, split, arithmetic, rows, engine)
-            if force or not gate.complaints:
-                break
-            tell(f"{_described(bundle)}: {', '.join(gate.complaints)}")
-        if not force:
-            gate.require_passed()
+
+        def attempts() -> Iterator[Bundle]:
+            return _attempts(source, partial, arithmetic, calibration_texts)
+
+        def held(bundle: Bundle) -> Gate:
+            return _gate(partial, bundle, folder, stored, split, rows, engine)
+
+        bundle, gate = _let_through(attempts, held, force=force, tell=tell)
         bundle = replace(bundle, gate=gate.to_dict(), forced=bool(gate.complaints))
         write_bundle(partial, bundle)
-        _let_out(partial, out)
+        read_bundle(partial)
+        let_out(partial, out)
     return bundle.to_dict()
+
+
+def _let_through(
+    attempts: Callable[[], Iterator[Bundle]],
+    held: Callable[[Bundle], Gate],
+    *,
+    force: bool,
+    tell: Callable[[str], None],
+) -> tuple[Bundle, Gate]:
+    """The first attempt within the tolerance, with its gate; the first of all where none is and it is forced.
+
+    Raises CheckError with the figures of the last one otherwise.
+    """
+    n_attempts = 0
+    for bundle in attempts():
+        gate = held(bundle)
+        n_attempts += 1
+        if not gate.complaints:
+            return bundle, gate
+        tell(f"{_described(bundle)}: {', '.join(gate.complaints)}")
+    if not force:
+        gate.require_passed()
+    if n_attempts > 1:  # each was written over the one before
+        bundle = next(attempts())
+        gate = held(bundle)
+    return bundle, gate
 
 
 def _described(bundle: Bundle) -> str:
@@ -108,7 +126,11 @@ def _described(bundle: Bundle) -> str:
 
 def _require_network(run: Path) -> None:
     if is_linear(run):
-        raise ModelError(f"{run} holds a linear model, of which there is no graph", allowed="a transformers model")
+        raise ModelError(
+            f"{run} holds a linear model, of which there is no graph",
+            allowed="a transformers model or a BiLSTM",
+            do="keep the run as it is: its own predictor needs no torch either",
+        )
 
 
 def _selection(stored: Predictions, data: TaskData) -> Split:
@@ -121,79 +143,7 @@ def _selection(stored: Predictions, data: TaskData) -> Split:
     return rows
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A run, opened: its folder, the rows of its task, its model, and how that reads texts."""
-
-    folder: RunFolder
-    data: TaskData
-    model: PreTrainedModel
-    tokenizer: TextTokenizer
-    tokenizer_json: str
-    windows: Windows | None
-    vocabulary: Vocabulary | None = None
-
-    @classmethod
-    def open(cls, folder: RunFolder, data: TaskData) -> _Source:
-        model = open_classifier(folder.path)
-        content = (folder.path / TOKENIZER).read_text(encoding="utf-8")
-        return cls(folder, data, model, TextTokenizer.open(folder.path), content, windows_of(model))
-
-    def trimmed(self) -> _Source:
-        """The same with the pieces that training texts use; the model is the same one, its embeddings cut down."""
-        texts = self.tokenizer.encode_chunks(self.data.split("train").texts, self._read_whole)
-        trimmed = trim_vocabulary(self.tokenizer_json, used_ids(texts, self.tokenizer.vocab_size))
-        n_before = keep_embeddings(self.model, trimmed.kept)
-        tokenizer = TextTokenizer.from_backend(
-            Tokenizer.from_str(trimmed.content),
-            max_length=self.tokenizer.max_length,
-            special_tokens=_special_tokens(self.tokenizer),
-        )
-        vocabulary = Vocabulary(len(trimmed.kept), n_before)
-        return replace(self, tokenizer=tokenizer, tokenizer_json=trimmed.content, vocabulary=vocabulary)
-
-    @property
-    def _read_whole(self) -> int:
-        return self.max_length if self.windows is None else UNCUT
-
-    @property
-    def max_length(self) -> int:
-        length: int = self.folder.manifest["max_length"]
-        return length
-
-    def calibration(self, n_texts: int) -> list[Batch]:
-        """Training texts, evenly spaced; of long ones in windows no more rows than texts."""
-        train = self.data.split("train")
-        texts = train.select(evenly_spaced(len(train), n_texts)).texts
-        if self.windows is None:
-            rows = self.tokenizer.encode(texts, self.max_length)
-        else:
-            whole = self.tokenizer.encode(single_texts(texts), UNCUT)
-            rows = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap).rows
-        return calibration_batches(rows, self.tokenizer.pad_id, n_texts)
-
-    def described(self, graph: Graph, partial: Path) -> Bundle:
-        """What a bundle of the files in ``partial`` says, its gate still empty."""
-        task, config = self.data.task, self.model.config
-        return Bundle(
-            name=task.name,
-            problem_type=config.problem_type,
-            label_names=tuple(config.id2label[number] for number in range(config.num_labels)),
-            reading=Reading(task.text_columns or ("text",), task.join, task.cleaning, self.max_length, self.windows),
-            graph=graph,
-            vocabulary=self.vocabulary,
-            special_tokens=_special_tokens(self.tokenizer),
-            pad_id=self.tokenizer.pad_id,
-            decisions=read_decisions(self.folder.path),
-            gate={},
-            forced=False,
-            origin=_origin(self.folder),
-            files={name: sha256_of(partial / name) for name in (graph.file, TOKENIZER)},
-            made_by=made_by(),
-        )
-
-
-def _attempts(source: _Source, partial: Path, arithmetic: str, calibration_texts: int) -> Iterator[Bundle]:
+def _attempts(source: Source, partial: Path, arithmetic: str, calibration_texts: int) -> Iterator[Bundle]:
     """Graph and tokenizer in ``partial``, described; in int8 one attempt after another."""
     from potstill.export.quantise import written_graphs  # its libraries were asked for only now, by require_exporter
 
@@ -207,41 +157,27 @@ def _attempts(source: _Source, partial: Path, arithmetic: str, calibration_texts
         yield source.described(graph, partial)
 
 
-def _special_tokens(tokenizer: TextTokenizer) -> dict[str, str]:
-    ids = {
-        "cls": tokenizer.cls_id,
-        "sep": tokenizer.sep_id,
-        "pad": tokenizer.pad_id,
-        "mask": tokenizer.mask_id,
-        "unk": tokenizer.unk_id,
-    }
-    return {role: str(tokenizer.backend.id_to_token(number)) for role, number in ids.items()}
-
-
-def _origin(folder: RunFolder) -> dict[str, str]:
-    """Where it came from, in fingerprints; no path and no name of a machine."""
-    return {
-        "run": folder.manifest["fingerprint"],
-        "weights": fingerprint([sha256_of(file) for file in sorted(folder.path.glob("*.safetensors"))]),
-        "data": folder.manifest["data"]["fingerprint"],
-        "predictions": folder.predictions_fingerprint(SELECTION),
-    }
-
-
 def _gate(
     partial: Path,
+    bundle: Bundle,
     folder: RunFolder,
     stored: Predictions,
     split: Split,
-    arithmetic: str,
     rows: np.ndarray,
     engine: str | None,
 ) -> Gate:
-    """The bundle, opened as whoever uses it will, on the rows that are compared."""
-    tolerance = TOLERANCES[arithmetic]
-    with BundlePredictor.open(partial, engine=engine) as predictor:
-        if predictor.bundle.vocabulary is not None:  # texts in other pieces have other logits, by intent
-            tolerance = replace(tolerance, logit_difference=None)
+    """What is in ``partial``, run as whoever opens it will, on the rows that are compared.
+
+    There is no ``bundle.json`` yet, so that nothing opens what was not let out.
+    """
+    tolerance = TOLERANCES[bundle.graph.arithmetic]
+    if bundle.vocabulary is not None:  # texts in other pieces have other logits, by intent
+        tolerance = replace(tolerance, logit_difference=None)
+
+    def opened(plan: ThreadPlan) -> Engine:
+        return open_engine(partial / bundle.graph.file, bundle.graph, plan, engine)
+
+    with BundlePredictor(bundle, open_tokenizer(partial, bundle), opened) as predictor:
         said = predictor.predict(split.select(rows).texts)
     expected = take(stored, rows)
     assert expected.targets is not None
@@ -252,6 +188,7 @@ def _gate(
         tolerance=tolerance,
         split=SELECTION,
         n_rows_stored=len(stored),
+        engine=predictor.engine,
     )
 
 
@@ -265,25 +202,3 @@ def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
         truncated=predictions.truncated[rows],
         targets=None if predictions.targets is None else predictions.targets[rows],
     )
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` to write into; gone at the end, unless it has taken another name."""
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _let_out(partial: Path, out: Path) -> None:
-    """Give the whole bundle its name at once, and the rights of a folder that one makes oneself."""
-    with storage_errors(out):
-        require_unused(out)
-        if out.is_dir():
-            out.rmdir()
-        partial.chmod(0o755)
-        partial.rename(out)

@@ -44,22 +44,20 @@ def trim_vocabulary(content: str, used: np.ndarray) -> TrimmedVocabulary:
         raise ModelError(
             "only a WordPiece vocabulary can be trimmed", found=str(model.get("type")), do="export it whole"
         )
-    prefix, added = model["continuing_subword_prefix"], {token["id"] for token in tokenizer["added_tokens"]}
+    prefix = model["continuing_subword_prefix"]
     pieces = sorted(model["vocab"].items(), key=lambda piece: piece[1])
-    kept = np.array(
-        [
-            number
-            for piece, number in pieces
-            if number in added or (number < len(used) and used[number]) or len(piece.removeprefix(prefix)) == 1
-        ],
-        dtype=np.int64,
-    )
+    spelt = {
+        number
+        for piece, number in pieces
+        if (number < len(used) and used[number]) or len(piece.removeprefix(prefix)) == 1
+    }
+    kept = np.array(sorted(spelt | {token["id"] for token in tokenizer["added_tokens"]}), dtype=np.int64)
     new = {int(old): place for place, old in enumerate(kept)}
     model["vocab"] = {piece: new[number] for piece, number in pieces if number in new}
     for token in tokenizer["added_tokens"]:
         token["id"] = new[token["id"]]
-    _renumber(tokenizer["post_processor"], new.__getitem__)
-    if tokenizer["padding"]:
+    _renumber(tokenizer.get("post_processor"), new.__getitem__)
+    if tokenizer.get("padding"):
         tokenizer["padding"]["pad_id"] = new[tokenizer["padding"]["pad_id"]]
     return TrimmedVocabulary(kept, json.dumps(tokenizer, ensure_ascii=False))
 
