@@ -294,7 +294,7 @@ def with_bundle(folder: Path) -> Classify:
     """A bundle as anybody opens it."""
     from potstill.runtime.bundle_predictor import BundlePredictor
 
-    predictor = BundlePredictor.open(folder)
+    predictor = BundlePredictor.open(folder, cleaned=True)
     return lambda texts: predictor.predict(texts).logits
 
 

@@ -2,7 +2,7 @@
 
 The verbs of the command line are functions here: ``explore``, ``pretrain``, ``distil``, ``finetune``, ``baseline``,
 ``evaluate``, ``compare``, ``calibrate``, ``failures``, ``attend``, ``ablate``, ``report``, ``run``, ``export``,
-``predict`` and ``bench``. They are loaded when first asked for.
+``predict`` and ``bench``; ``open_bundle`` gives a predictor. They are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         report,
         run,
     )
-    from potstill.shipping import bench, export, predict
+    from potstill.shipping import bench, export, open_bundle, predict
 
-_SHIPPING = ("bench", "export", "predict")
-"""Verbs that are loaded without the others: where bundles are only used, no library of training is installed."""
+_SHIPPING = ("bench", "export", "open_bundle", "predict")
+"""What are loaded without the others: where bundles are only used, no library of training is installed."""
 
 __all__ = [
     "ablate",
@@ -45,6 +45,7 @@ __all__ = [
     "export",
     "failures",
     "finetune",
+    "open_bundle",
     "predict",
     "pretrain",
     "report",

@@ -1,4 +1,4 @@
-"""The verbs that ship a run, as functions: ``export`` and ``predict``. The latter needs neither torch nor recipes."""
+"""What ships a run, as functions; ``open_bundle``, ``predict`` and ``bench`` need neither torch nor recipes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from potstill.runtime.bundle_predictor import BundlePredictor
 
 
 def export(
@@ -46,6 +49,17 @@ def export(
     )
 
 
+def open_bundle(folder: str | Path, *, threads: int | None = None, engine: str | None = None) -> BundlePredictor:
+    """A predictor of a bundle, every file of it checked: ``predict(texts)`` cleans, cuts and decides as the run did.
+
+    ``threads`` is how many cores it may use, None for all; ``engine`` one of ``openvino`` and ``onnxruntime``, None for
+    the one installed. Close it, or use it in a ``with``. Raises BundleError and UsageError.
+    """
+    from potstill.runtime.bundle_predictor import BundlePredictor
+
+    return BundlePredictor.open(folder, threads=threads, engine=engine)
+
+
 def predict(
     bundle: str | Path,
     files: str | Path | Sequence[str | Path],
@@ -69,7 +83,7 @@ def predict(
 
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     columns = (text_column,) if isinstance(text_column, str) else tuple(text_column)
-    with BundlePredictor.open(bundle, threads=threads, engine=engine) as predictor:
+    with BundlePredictor.open(bundle, threads=threads, engine=engine, cleaned=True) as predictor:
         wanted = Wanted(columns, top_k, prefix, format)
         return predict_files(predictor, predictor.bundle, paths, Path(out), wanted, tell=tell)
 
@@ -104,7 +118,7 @@ def predict_to_output(
             do="name it with --format" if kind is None else "write them to a file with -o",
         )
     with (
-        BundlePredictor.open(bundle, threads=threads, engine=engine) as predictor,
+        BundlePredictor.open(bundle, threads=threads, engine=engine, cleaned=True) as predictor,
         _input(file) as stream,
         _side_file(bad) as side,
     ):

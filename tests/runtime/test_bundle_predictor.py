@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,9 +46,10 @@ class CountingEngine:
 def counting(bundles):
     """A predictor over the counting engine, and what the engine saw."""
 
-    def make(task="reviews", **options):
+    def make(task="reviews", cleaning=(), **options):
         seen: list = []
         bundle = read_bundle(bundles[task])
+        bundle = replace(bundle, reading=replace(bundle.reading, cleaning=cleaning))
         tokenizer = open_tokenizer(bundles[task], bundle)
         return BundlePredictor(bundle, tokenizer, lambda plan: CountingEngine(plan, seen), **options), seen
 
@@ -83,6 +85,22 @@ def test_many_labels_get_a_sigmoid_each(bundles, texts):
     said = BundlePredictor.open(bundles["tags"]).predict(texts[:5])
     np.testing.assert_allclose(said.probabilities, sigmoid(said.logits))
     assert said.predicted.shape == (5, 2)
+
+
+def test_texts_are_cleaned_as_the_training_texts_were_unless_they_already_are(counting):
+    # oracle: the lengths of the cleaned texts, by the predictor that takes them as they come
+    given, cleaned = ["good\n\nfilm of this very old day", "bad"], ["good film", "bad"]
+    steps = ("line_breaks", "max_words:2")
+    by_itself, _ = counting(cleaning=steps)
+    as_they_come, _ = counting(cleaning=steps, cleaned=True)
+    np.testing.assert_array_equal(by_itself.predict(given).logits, as_they_come.predict(cleaned).logits)
+    assert by_itself.predict(given).n_tokens[0] < as_they_come.predict(given).n_tokens[0]
+
+
+def test_a_text_of_which_cleaning_leaves_nothing_is_named(counting):
+    predictor, _ = counting(cleaning=("too_short:10",))
+    with pytest.raises(DataError, match=r"row 1: cleaning left no text.*'short'"):
+        predictor.predict(["long enough to stay", "short"])
 
 
 def test_nothing_in_is_nothing_out(bundles):

@@ -37,7 +37,7 @@ def open_subject(folder: Path, threads: int, engine: str | None) -> tuple[Predic
     if is_bundle(folder):
         from potstill.runtime.bundle_predictor import BundlePredictor
 
-        bundle = BundlePredictor.open(folder, threads=threads, engine=engine)
+        bundle = BundlePredictor.open(folder, threads=threads, engine=engine, cleaned=True)
         kind = f"bundle, {bundle.bundle.graph.arithmetic}, {bundle.engine}"
         return bundle, kind, bundle.bundle.reading.takes_pairs
     from potstill.runtime.opening import open_predictor

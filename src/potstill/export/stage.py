@@ -177,7 +177,7 @@ def _gate(
     def opened(plan: ThreadPlan) -> Engine:
         return open_engine(partial / bundle.graph.file, bundle.graph, plan, engine)
 
-    with BundlePredictor(bundle, open_tokenizer(partial, bundle), opened) as predictor:
+    with BundlePredictor(bundle, open_tokenizer(partial, bundle), opened, cleaned=True) as predictor:
         said = predictor.predict(split.select(rows).texts)
     expected = take(stored, rows)
     assert expected.targets is not None

@@ -21,6 +21,7 @@ from potstill.errors import BundleError, DataError, ModelError, UsageError
 from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
 from potstill.runtime.lookahead import ahead
+from potstill.runtime.row_texts import TextReader
 from potstill.runtime.tokenised import Tokenised
 
 BATCH_TOKENS = 2048
@@ -46,11 +47,13 @@ class BundlePredictor:
         threads: int | None = None,
         streams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        cleaned: bool = False,
     ) -> None:
         """Take a bundle, its tokenizer, and what opens its graph for a plan of threads; one is opened now.
 
         ``threads`` is how many cores may be used, None for all; ``streams`` is how many batches are run side by side
-        where there are many, None for as many as threads.
+        where there are many, None for as many as threads. With ``cleaned``, texts are taken as they come; without, they
+        first go through the bundle's cleaning steps, as the training texts did.
         """
         if batch_tokens < 1:
             raise UsageError("a batch holds at least one token", found=batch_tokens)
@@ -60,6 +63,7 @@ class BundlePredictor:
         self.problem_type: ProblemType = bundle.problem_type
         self.max_length = bundle.reading.max_length
         self._budget = max(batch_tokens, self.max_length)
+        self._cleaning = TextReader(bundle.reading) if bundle.reading.cleaning and not cleaned else None
         self._opened = opened
         self._alone = opened(for_one_batch(threads))
         self._many_plan = _plan_of_many(threads, streams)
@@ -76,8 +80,11 @@ class BundlePredictor:
         streams: int | None = None,
         engine: str | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        cleaned: bool = False,
     ) -> BundlePredictor:
         """Open a bundle, every file of it checked; ``engine`` is ``openvino``, ``onnxruntime`` or the one installed.
+
+        ``cleaned`` says that texts will have been through the bundle's cleaning steps before.
 
         Raises BundleError for whatever is wrong with the folder, UsageError where there is no such engine.
         """
@@ -87,7 +94,9 @@ class BundlePredictor:
         def opened(plan: ThreadPlan) -> Engine:
             return open_engine(model, bundle.graph, plan, engine)
 
-        return cls(bundle, tokenizer, opened, threads=threads, streams=streams, batch_tokens=batch_tokens)
+        return cls(
+            bundle, tokenizer, opened, threads=threads, streams=streams, batch_tokens=batch_tokens, cleaned=cleaned
+        )
 
     @property
     def engine(self) -> str:
@@ -98,16 +107,16 @@ class BundlePredictor:
         """Predictions for ``texts`` in their order, ``ids`` counting from 0; the time includes tokenisation.
 
         Temperature and thresholds of the bundle are obeyed. Raises DataError for what is no text, for a pair where the
-        bundle takes single texts, and the other way round.
+        bundle takes single texts, and the other way round, and for a text of which cleaning leaves nothing.
         """
         started = time.perf_counter()
-        parts = self.tokenise(texts)
+        parts = self.tokenise(texts if self._cleaning is None else self._cleaned(texts, self._cleaning))
         done = [self._classified(part) for part in (ahead(parts) if len(texts) >= _TOKENISED_AHEAD else parts)]
         return self._predictions(done, time.perf_counter() - started)
 
     def tokenise(self, texts: Iterable[Text], keep: Kept = "start") -> Iterator[Tokenised]:
         """The texts as rows of tokens, a bounded number at a time, in their order; in windows, or cut so as to ``keep``
-        their start or their end. From several threads at once.
+        their start or their end. Texts are taken as they come. From several threads at once.
         """
         checked, windows = checked_texts(texts, pairs=self.bundle.reading.takes_pairs), self.bundle.reading.windows
         if windows is None:
@@ -140,6 +149,14 @@ class BundlePredictor:
     ) -> None:
         """Close it."""
         self.close()
+
+    def _cleaned(self, texts: Iterable[Text], reader: TextReader) -> Iterator[Text]:
+        """The texts after the bundle's cleaning steps; DataError for what is no text, and where none is left."""
+        for number, text in enumerate(checked_texts(texts, pairs=self.bundle.reading.takes_pairs)):
+            try:
+                yield reader.read((text,) if isinstance(text, str) else text)
+            except ValueError as error:
+                raise DataError(f"row {number}: {error}", found=repr(text)[:80], do="leave that row out") from error
 
     def _classified(self, part: Tokenised) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Logits, tokens before any was cut, and of which texts some were."""
