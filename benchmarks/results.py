@@ -106,7 +106,7 @@ def before_decisions(arm: ArmEvidence) -> Mapping[str, float]:
     """Each metric without temperature and thresholds, medians over seeds."""
     if arm.decisions is None:
         return arm.medians
-    return {effect.name: effect.before for effect in arm.decisions.effect.metrics}
+    return {effect.name: effect.before for effect in arm.decisions.effect.metrics.values()}
 
 
 def beside_published(published: Published, ours: Mapping[str, str]) -> list[str]:

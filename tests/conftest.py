@@ -310,13 +310,15 @@ def classifiers(
 
 
 @pytest.fixture(scope="session")
-def bundles(potstill: Any, classifiers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bundles(potstill: Any, classifiers: dict[str, Path], make_once: MakeOnce) -> dict[str, Path]:
     """The student's run on the task of each kind as a bundle. Only to be read."""
-    root = tmp_path_factory.mktemp("bundles")
-    for task in ("reviews", "pairs", "tags", "scores"):
-        made = potstill("export", classifiers[task], "--out", root / task, "--format", "fp32")
-        assert made.code == 0, made.err
-    return {path.name: path for path in root.iterdir()}
+
+    def make(root: Path) -> None:
+        for task in ("reviews", "pairs", "tags", "scores"):
+            made = potstill("export", classifiers[task], "--out", root / task, "--format", "fp32")
+            assert made.code == 0, made.err
+
+    return {path.name: path for path in make_once("bundles", make).iterdir()}
 
 
 RECIPE = """\

@@ -93,6 +93,7 @@ def test_a_changed_distillation_reruns_what_comes_from_it_and_nothing_else(run_c
     assert called.err.count("runs again") == 2
 
 
+@pytest.mark.slow
 def test_a_changed_comparison_is_made_again_without_training(run_copy):
     comparison = run_copy.folder / "tasks" / "reviews" / "comparison.json"
     before = json.loads(comparison.read_text())
@@ -102,6 +103,7 @@ def test_a_changed_comparison_is_made_again_without_training(run_copy):
     assert json.loads(comparison.read_text())["of"] != before["of"]
 
 
+@pytest.mark.slow
 def test_predictions_that_were_stored_again_are_compared_again(run_copy):
     folder = run_copy.folder / "tasks" / "reviews"
     student = RunFolder.open(folder / "student" / "seed-1")

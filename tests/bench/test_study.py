@@ -42,6 +42,7 @@ def test_repeats_are_put_together(tmp_path):
     assert throughput["cost_per_million"] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_measured(bundles):
     folder = bundles["pairs"]
     measured = bench([folder], SHORT)

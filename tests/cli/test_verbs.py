@@ -70,6 +70,7 @@ def test_files_by_split_are_flags(potstill, small, encoders, tiny, tmp_path):
     assert {split: facts["rows"] for split, facts in counts.items()} == {"train": 54, "selection": 6, "test": 7}
 
 
+@pytest.mark.slow
 def test_run_prints_comparisons_as_json(potstill, experiment, tmp_path):
     folder = shutil.copytree(experiment.folder, tmp_path / "copy")
     called = potstill("run", experiment.recipe, "--out", folder, "--json")

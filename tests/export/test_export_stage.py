@@ -97,6 +97,7 @@ def test_force_writes_it_and_says_so(run_copy, tmp_path):
     assert bundle.gate["complaints"] == ["largest logit difference 0.01 (at most 0.001)"]
 
 
+@pytest.mark.slow
 def test_force_marks_nothing_that_passes_and_both_numbers_of_rows_are_told(classifiers, tmp_path):
     (tmp_path / "bundle").mkdir()  # an empty folder is taken
     export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic="fp32", force=True, gate_rows=5)
@@ -184,6 +185,7 @@ def test_only_arithmetic_that_works_is_offered(classifiers, tmp_path, arithmetic
         export_run(classifiers["reviews"], tmp_path / "bundle", arithmetic=arithmetic)
 
 
+@pytest.mark.slow
 def test_decisions_travel_and_are_obeyed(run_copy, potstill, tmp_path):
     run = run_copy("tags")
     assert potstill("calibrate", run, "--thresholds", "f1").code == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import shutil
 from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -35,13 +39,25 @@ def batches(rows):
     return calibration_batches(rows, PAD, len(rows))
 
 
+@pytest.fixture(scope="module")
+def exported_once(family, tmp_path_factory):
+    """Classifiers and their float32 graphs: torch takes seconds to trace one. Only to be read."""
+
+    @cache
+    def make(name):
+        model, file = family(name), tmp_path_factory.mktemp(name) / "model.onnx"
+        return model, file, write_graph(model, file)
+
+    return make
+
+
 @pytest.fixture
-def exported(family, tmp_path):
-    """A classifier and its float32 graph."""
+def exported(exported_once, tmp_path):
+    """A classifier and its float32 graph in a file that may be rewritten."""
 
     def make(name="distilbert"):
-        model = family(name)
-        return model, tmp_path / "model.onnx", write_graph(model, tmp_path / "model.onnx")
+        model, file, graph = exported_once(name)
+        return copy.deepcopy(model), Path(shutil.copy(file, tmp_path)), graph
 
     return make
 

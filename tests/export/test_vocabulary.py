@@ -98,10 +98,11 @@ def test_another_kind_of_tokenizer_is_refused():
         trim_vocabulary(content, np.ones(1, dtype=bool))
 
 
+@pytest.mark.slow
 def test_a_bundle_of_fewer_pieces_is_held_against_its_run(classifiers, tmp_path, monkeypatch):
     def all_but_some(encoded, size):
         used = used_ids(encoded, size)
-        used[-3:] = False
+        used[[5, 6, 7]] = False  # three words behind the special tokens; single characters would stay
         return used
 
     monkeypatch.setattr(source, "used_ids", all_but_some)

@@ -174,6 +174,7 @@ def test_a_stored_teacher_teaches_what_a_live_one_does(finetune, classifiers, ow
     assert all(torch.allclose(found[name], expected[name], atol=1e-4) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_second_run_and_another_seed_do_not_run_the_teacher(finetune, classifiers, own_cache, teacher_rows):
     first = finetune(teacher=classifiers["teacher-reviews"])
     assert sum(teacher_rows) == 96, "once on every training row"
@@ -308,6 +309,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(finetune):
     assert runs[0].metrics() == runs[1].metrics()
 
 
+@pytest.mark.slow
 def test_a_limit_takes_a_sample_that_every_seed_shares(finetune):
     runs = [finetune(out=f"s{seed}", seed=seed, rows={"limits": {"train": 30, "test": 6}}) for seed in (1, 2)]
     for run in runs:

@@ -30,6 +30,7 @@ def without_times(page: str) -> str:
     return re.sub(r"id=\"[^\"]+\"|url\(#[^)]+\)|href=\"#[^\"]+\"|<dc:date>[^<]+", "", page)
 
 
+@pytest.mark.slow
 def test_report_makes_the_same_page_and_cards_again(copy, potstill):
     page, card = copy / "report.html", copy / "tasks" / "reviews" / "student" / "seed-1" / "README.md"
     before = {file: file.read_text(encoding="utf-8") for file in (page, card)}

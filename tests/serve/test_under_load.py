@@ -104,6 +104,7 @@ def test_a_client_that_hangs_up_in_its_body_disturbs_nobody(served):
     assert ask(served, "good").status_code == 200
 
 
+@pytest.mark.slow
 def test_many_clients_at_once_each_get_their_own_answer(served, predictor, crowd):
     # oracle: the words each sent
     predictor.seconds = 0.005

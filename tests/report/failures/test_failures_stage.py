@@ -157,6 +157,7 @@ def test_a_finished_experiment_studies_no_failure_again(experiment, potstill, tm
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+@pytest.mark.slow
 def test_the_report_tells_of_a_study_that_is_of_other_predictions(experiment, potstill, tmp_path):
     folder = shutil.copytree(experiment.folder, tmp_path / "copy")
     kept = folder / "tasks" / "reviews" / FAILURES
