@@ -34,6 +34,7 @@ from turns import MEASURED, table
 MEASUREMENTS = "Measured by the benchmarks"
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results.md"
+FIRST = "demo"
 FIGURES = DOCS / "figures"
 LOWEST_LABELS = 3
 """So many labels of the lowest F1 are named."""
@@ -47,6 +48,7 @@ def main() -> None:
     sections = known_sections(RESULTS.read_text(encoding="utf-8"))
     sections.pop(MEASUREMENTS, None)  # comes last
     sections |= {name: section(name, Path(folder)) for name, folder in named.items()}
+    sections = {name: sections[name] for name in sorted(sections, key=lambda name: (name != FIRST, name))}
     sections[MEASUREMENTS] = "\n\n".join([f"## {MEASUREMENTS}", *measurements()])
     opening = (
         "# Results\n\nMade by `benchmarks/results.py` from the run folders and from what the benchmarks measured; "
