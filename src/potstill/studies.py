@@ -17,13 +17,17 @@ Tell = Callable[[str], None]
 
 def study_tasks(root: Path, experiment: Mapping[str, Any], recipe: Recipe, tell: Tell) -> bool:
     """Make the studies that the recipe asks for, each a page in its task's folder; whether any was not there yet."""
-    made = []
+    encoder, made = _encoder(root, experiment), False
     for task, section in zip(experiment["tasks"], recipe.tasks, strict=True):
         folder, run = root / "tasks" / task["name"], studied_run(root, task)
-        encoder = _encoder(root, experiment)
-        made += [_study_data(folder, run, encoder, section, recipe, tell)] if recipe.studies.data else []
-        made += [_study_attention(folder, run, encoder, section, recipe, tell)] if recipe.studies.attention else []
-    return any(made)
+        for kind in studies_asked_for(recipe):
+            of, asked = identity(kind, run), _asked(kind, run, encoder, section, recipe)
+            if is_kept(folder, kind, of=of, asked=asked):
+                continue
+            page = (_study_rows if kind == "data" else _study_attention)(folder, run, encoder, section, recipe, tell)
+            keep_study(folder, kind, page, of=of, asked=asked)
+            made = True
+    return made
 
 
 def studies_asked_for(recipe: Recipe) -> list[Kind]:
@@ -59,37 +63,29 @@ def _encoder(root: Path, experiment: Mapping[str, Any]) -> Path | None:
     return None if student is None else root / student["run"]
 
 
-def _study_data(
+def _study_rows(
     folder: Path, run: RunFolder, encoder: Path | None, section: TaskSection, recipe: Recipe, tell: Tell
-) -> bool:
+) -> Path:
+    """The page on the rows of a task."""
     from potstill.exploration import explore
     from potstill.report.data.page import PAGE
 
-    tokenizer, out, batch_size = encoder or run.path, folder / "data", _batch_size(section, recipe)
-    of, asked = identity("data", run), _asked("data", run, encoder, section, recipe)
-    if is_kept(folder, "data", of=of, asked=asked):
-        return False
     tell(f"studying the rows of {section.name}")
-    explore(
-        ExploreJob(out=out, data_dir=recipe.data_dir, task=section, tokenizer=str(tokenizer), batch_size=batch_size)
-    )
-    keep_study(folder, "data", out / PAGE, of=of, asked=asked)
-    return True
+    out, tokenizer, batch_size = folder / "data", str(encoder or run.path), _batch_size(section, recipe)
+    explore(ExploreJob(out=out, data_dir=recipe.data_dir, task=section, tokenizer=tokenizer, batch_size=batch_size))
+    return out / PAGE
 
 
 def _study_attention(
     folder: Path, run: RunFolder, encoder: Path | None, section: TaskSection, recipe: Recipe, tell: Tell
-) -> bool:
+) -> Path:
+    """The page on what the task's student attends to."""
     from potstill.report.attention.request import AttentionRequest
     from potstill.report.attention.stage import PAGE, attend
 
-    of, out = identity("attention", run), folder / "attention"
-    asked = _asked("attention", run, encoder, section, recipe)
-    if is_kept(folder, "attention", of=of, asked=asked):
-        return False
-    tell(f"reading what the student of {folder.name} attends to")
+    tell(f"reading what the student of {section.name} attends to")
+    out = folder / "attention"
     moved = encoder is not None and not Path(run.manifest["base_model"]).exists()
     before = str(encoder) if moved else None  # else the run knows where its encoder lies
     attend(AttentionRequest(run.path, out, before=before, sample=recipe.studies.attention, data_dir=recipe.data_dir))
-    keep_study(folder, "attention", out / PAGE, of=of, asked=asked)
-    return True
+    return out / PAGE
