@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from potstill.bundle import Graph
+from potstill.runtime import openvino_engine as engines
 from potstill.runtime.engine import for_one_batch
 
-onnx = pytest.importorskip("onnx")
-engines = pytest.importorskip("potstill.runtime.openvino_engine")
 N_SHAPES = engines.EXACT_SHAPES
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the extra serve is not installed")
-
 
 def _load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"serve_{name}", Path(__file__).parent / f"{name}.py")

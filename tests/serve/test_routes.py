@@ -94,8 +94,9 @@ def test_hugging_face_gets_its_shapes(served, path):
 
 def test_hugging_faces_own_client_reads_the_answer(served, monkeypatch):
     # oracle: huggingface_hub's client, which takes the first of a list of lists
-    hub = pytest.importorskip("huggingface_hub")
-    constants = pytest.importorskip("huggingface_hub.constants")  # an attribute of the package only once imported
+    import huggingface_hub as hub
+    from huggingface_hub import constants
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # it would not even ask this machine
     address = str(served.client.base_url).rstrip("/")
     for path in ("/pipeline/text-classification", "/models/words/pipeline/text-classification"):
