@@ -46,6 +46,7 @@ def test_calibrate_prints_json_for_machines(copies, potstill):
     assert told["effect"]["metrics"]["f1_macro"]["before"] is not None
 
 
+@pytest.mark.slow
 def test_calibrate_takes_decisions_away_again(copies, potstill):
     before = (copies["tags"] / "metrics.json").read_text()
     assert potstill("calibrate", copies["tags"], "--thresholds", "recall", "--at-least", 1).code == 0

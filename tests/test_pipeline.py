@@ -132,6 +132,7 @@ def test_the_comparison_is_of_the_predictions_that_were_stored(experiment):
 # -- a student that is given -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_experiment_with_a_given_student_distils_nothing_and_has_the_same_page(potstill, experiment, tiny, tmp_path):
     fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", "baselines=[copied]", "pretrain=null")
     given = (f"student.model={experiment.folder / 'encoders' / 'student'}", f"teacher.model={tiny.teacher}")

@@ -55,6 +55,7 @@ def tabs_of(report: Path) -> dict[str, str]:
     return {title: json.loads(page) for title, page in found}
 
 
+@pytest.mark.slow
 def test_studies_are_pages_of_the_task_and_tabs_of_the_report(studied):
     folder, _, called = studied
     task = folder / "tasks" / "reviews"
@@ -71,6 +72,7 @@ def test_studies_are_pages_of_the_task_and_tabs_of_the_report(studied):
     assert rows == {split: counts["rows"] for split, counts in counted.items()}
 
 
+@pytest.mark.slow
 def test_a_dry_run_finds_made_studies_finished_until_they_are_asked_for_otherwise(studied, potstill, experiment, tiny):
     folder, _, _ = studied
     fields = (*ONE_TASK, f"tasks=[{{name: reviews, files: {tiny.reviews}}}]", *ASKED)
@@ -92,6 +94,7 @@ def test_an_experiment_without_studies_has_no_tabs(experiment):
     assert 'class="tabs"' not in (experiment.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_studies_that_are_there_are_not_made_again(run_again):
     told, task = run_again()
     assert "studying" not in told
@@ -99,6 +102,7 @@ def test_studies_that_are_there_are_not_made_again(run_again):
     assert len(tabs_of(task.parents[1] / "report.html")) == 2
 
 
+@pytest.mark.slow
 def test_an_experiment_that_was_moved_finds_the_encoder_before_in_its_own_folder(studied, tmp_path, monkeypatch):
     """The runs name the folder where they were made; nothing is there any more."""
     folder = shutil.copytree(studied[0], tmp_path / "small")

@@ -116,6 +116,7 @@ def test_the_best_epoch_is_kept_and_chosen_on_the_selection_split(bilstm):
     assert run.manifest["best"]["value"] == max(values) == run.metrics()["selection"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(bilstm):
     runs = [bilstm(out=out, seed=seed) for out, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, same, other = ((run.path / "model.safetensors").read_bytes() for run in runs)
@@ -295,6 +296,7 @@ def lines(potstill: Any, tiny: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return root / "lines"
 
 
+@pytest.mark.slow
 def test_both_are_arms_of_the_comparison_with_speed_and_size(lines):
     comparison = json.loads((lines / "tasks/reviews/comparison.json").read_text())
     speed = json.loads((lines / "tasks/reviews/speed.json").read_text())
@@ -305,6 +307,7 @@ def test_both_are_arms_of_the_comparison_with_speed_and_size(lines):
     assert {entry.name for entry in (lines / "encoders").iterdir()} == {"student"}
 
 
+@pytest.mark.slow
 def test_every_arm_is_given_decisions_by_the_rule_of_the_recipe(lines):
     asked = {
         arm.name: json.loads((arm / "seed-1" / "decisions.json").read_text())["asked"]
@@ -315,6 +318,7 @@ def test_every_arm_is_given_decisions_by_the_rule_of_the_recipe(lines):
     assert all(rule == asked["teacher"] for rule in asked.values())
 
 
+@pytest.mark.slow
 def test_their_page_and_cards_say_what_they_are(lines):
     page = (lines / "report.html").read_text(encoding="utf-8")
     assert "BiLSTM with attention" in page
@@ -329,6 +333,7 @@ def test_their_page_and_cards_say_what_they_are(lines):
         assert "knowledge-distillation" not in card
 
 
+@pytest.mark.slow
 def test_running_again_does_nothing_and_the_verbs_take_the_runs(lines, potstill, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in lines.rglob("model.safetensors")}
     assert potstill("run", lines / "recipe.yaml", "--out", lines).code == 0
@@ -343,6 +348,7 @@ def test_running_again_does_nothing_and_the_verbs_take_the_runs(lines, potstill,
         assert json.loads(evaluated.out)["accuracy"] > 0.4
 
 
+@pytest.mark.slow
 def test_the_verb_makes_runs_with_page_and_card(potstill, tiny, tmp_path):
     small = ("--set", "finetune.epochs=1", "--set", "bilstm.hidden_size=4", "--set", "finetune.max_length=40")
     made = potstill("baseline", "bilstm", "--task", "reviews", "--file", tiny.reviews, "--out", tmp_path / "a", *small)

@@ -115,6 +115,7 @@ def test_there_is_no_attention_from_token_to_token_to_look_at(kind, words, made,
 # -- the BiLSTM and the fields of fine-tuning --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_long_texts_are_read_in_windows(make, tmp_path):
     fields = ("finetune.max_length=12", "finetune.long_texts=mean", "finetune.window_overlap=3")
     called = make("bilstm", "reviews", tmp_path / "run", *fields, "bilstm.weighting=attention")
@@ -137,6 +138,7 @@ def test_windows_of_pairs_are_refused(make, tmp_path):
     assert "windows are cut from single texts" in refused.err
 
 
+@pytest.mark.slow
 def test_every_epoch_is_kept_as_a_model_that_opens(make, tmp_path):
     called = make("bilstm", "reviews", tmp_path / "run", "finetune.keep_epochs=true", "finetune.keep=last")
     assert called.code == 0, called.err
@@ -150,6 +152,7 @@ def test_every_epoch_is_kept_as_a_model_that_opens(make, tmp_path):
     assert np.abs(first - whole).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_embeddings_that_are_frozen_stay_and_attention_trains_with_the_head(make, tmp_path):
     fields = ("finetune.freeze_embeddings=true", "finetune.rates.head=0.01", "finetune.keep=last")
     untrained = make("bilstm", "reviews", tmp_path / "before", *fields, "finetune.epochs=0")
@@ -182,6 +185,7 @@ def test_what_suits_a_pretrained_transformer_alone_is_refused(field, words, make
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_trained_bilstm_takes_strategies_but_no_other_head(made, potstill, task_flags, small, tmp_path):
     command = ("finetune", "--model", made / "bilstm-reviews", *task_flags["tags"])
     called = potstill(*command, "--out", tmp_path / "frozen", *small("finetune", "finetune.strategy=freeze"))

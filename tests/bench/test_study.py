@@ -82,6 +82,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(tmp_path):
         bench([tmp_path], BenchSettings(lengths=(0,)))
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why(tmp_path):
     with pytest.raises(PotstillError, match="could not be measured"):
         bench([tmp_path], SHORT)

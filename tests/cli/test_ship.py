@@ -25,6 +25,7 @@ def command(*arguments, **named):
     )
 
 
+@pytest.mark.slow
 def test_export_prints_what_the_gate_found(potstill, classifiers, tmp_path):
     called = potstill("export", classifiers["reviews"], "--out", tmp_path / "bundle", "--format", "fp32")
     assert called.code == 0, called.err
@@ -33,6 +34,7 @@ def test_export_prints_what_the_gate_found(potstill, classifiers, tmp_path):
     assert called.out.splitlines()[-1] == str(tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_of_a_regression_values_are_told_and_of_labels_flips(bundles):
     from potstill.cli.ship import _gate_rows
 
@@ -42,6 +44,7 @@ def test_of_a_regression_values_are_told_and_of_labels_flips(bundles):
         assert (change in figures, flips in figures) == (task == "scores", task != "scores")
 
 
+@pytest.mark.slow
 def test_a_bundle_outside_the_tolerance_ends_with_exit_code_3(potstill, classifiers, tmp_path):
     from potstill.runs import RunFolder, write_predictions
 

@@ -112,6 +112,7 @@ def test_every_kind_of_start_is_told_in_the_origins(distil):
         assert set(load_file(run.path / "model.safetensors")) <= origins.keys()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(distil):
     first, second, other = (
         (distil(out=out, seed=seed).path / "model.safetensors").read_bytes()
@@ -179,6 +180,7 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(dist
     assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before
 
 
+@pytest.mark.slow
 def test_a_streamed_corpus_trains_to_the_same_bits_as_a_counted_one(distil):
     counted, streamed = (distil(out=f"{streaming}", corpus={"streaming": streaming}) for streaming in (False, True))
     weights = [(run.path / "model.safetensors").read_bytes() for run in (counted, streamed)]
@@ -227,6 +229,7 @@ def test_a_teacher_in_int8_teaches_nearly_what_it_does_in_float32_and_its_agreem
     assert "so it runs in int8" in note
 
 
+@pytest.mark.slow
 def test_what_a_teacher_in_int8_said_is_kept_apart_from_what_it_said_in_float32(distil, monkeypatch):
     stored = {"teacher_outputs": {"mask_draws": 1}, "kl_positions": "attended"}
     distil(out="exact", distil=stored)

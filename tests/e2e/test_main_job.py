@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+pytestmark = pytest.mark.slow
 ARMS = ("teacher", "student", "student-second", "copied", "random")
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 RUN = MODEL | {"README.md", "history.jsonl", "manifest.json", "recipe.yaml"}

@@ -187,6 +187,7 @@ def test_verdict_refuses_the_reference_and_strangers(clear):
             verdict(clear, arm)
 
 
+@pytest.mark.slow
 def test_25_000_rows_and_four_arms_take_seconds(random_predictions):
     arms = {f"arm-{s}": [random_predictions(SINGLE, 25_000, 14, s)] for s in range(4)}
     start = time.process_time()

@@ -88,6 +88,7 @@ def test_a_bundle_that_says_something_else_is_refused_and_nothing_is_left(run_co
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_force_writes_it_and_says_so(run_copy, tmp_path):
     run = run_copy()
     rewrite(run, logits=RunFolder.open(run).raw_predictions("selection").logits + np.float32(0.01))

@@ -97,6 +97,7 @@ def test_of_the_last_layer_only_the_first_token_is_recorded(family, rows, batche
     assert len(found.sample) == len(rows)
 
 
+@pytest.mark.slow
 def test_products_are_found_by_their_weights_and_grouped_by_what_they_read(exported):
     model, file, _ = exported()
     groups = find_groups(ir.load(file).graph, linear_modules(model))

@@ -118,6 +118,7 @@ def test_a_packed_batch_for_a_model_that_is_not_switched_is_an_error():
         ClassificationObjective(SINGLE)(student(), batch_of(pairs(packed=True)))
 
 
+@pytest.mark.slow
 def test_training_on_packed_and_on_padded_batches_gives_the_same_weights(tmp_path):
     (padded, apart), (packed, together) = (train(way, tmp_path / str(way)) for way in (False, True))
     untrained = student().state_dict()
@@ -169,6 +170,7 @@ def test_a_packed_run_has_no_padding_and_leaves_a_model_for_plain_transformers(r
     assert np.isfinite(packed.predictions("test").logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [True, False])
 def test_batches_by_tokens_meet_every_row_in_steps_of_their_own(run, packing: bool):
     by_rows, by_tokens = run(packing), run(packing, batch_tokens=80)

@@ -66,6 +66,7 @@ def test_one_label_is_learnt(finetune):
     assert (predictions.targets == predictions.logits.argmax(axis=1)).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_many_labels_are_learnt_and_measured(finetune):
     run = finetune("tags", **{**LEARNS, "epochs": 30})
     predictions = run.predictions("test")
@@ -80,6 +81,7 @@ def test_many_labels_are_learnt_and_measured(finetune):
     assert stored["f1_micro"] > 0.8
 
 
+@pytest.mark.slow
 def test_scores_are_learnt_and_measured(finetune):
     run = finetune("scores", **LEARNS)
     predictions = run.predictions("test")
@@ -160,7 +162,9 @@ def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_file(run.path / "model.safetensors")
 
 
-@pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
+@pytest.mark.parametrize(
+    "task", ["reviews", *(pytest.param(task, marks=pytest.mark.slow) for task in ("pairs", "tags", "scores"))]
+)
 def test_a_stored_teacher_teaches_what_a_live_one_does(finetune, classifiers, own_cache, task):
     """The oracle is the live teacher. AdamW's epsilon is large: a small one turns rounding into steps of full size."""
     teacher = classifiers[f"teacher-{task}"]
@@ -206,6 +210,7 @@ def test_outputs_are_kept_where_they_are_met_more_than_once_or_asked_for(
     assert any("the teacher's logits of 96 rows" in note for note in run.manifest["notes"]) == kept
 
 
+@pytest.mark.slow
 def test_another_length_of_the_texts_is_another_set_of_outputs(finetune, classifiers, own_cache, teacher_rows):
     for max_length in (40, 12):
         finetune(out=f"m{max_length}", teacher=classifiers["teacher-reviews"], max_length=max_length)
@@ -213,6 +218,7 @@ def test_another_length_of_the_texts_is_another_set_of_outputs(finetune, classif
     assert len(list(own_cache.glob("logits-*.json"))) == len(list(own_cache.glob("texts-*.json"))) == 2
 
 
+@pytest.mark.slow
 def test_the_training_rows_are_tokenised_once_for_all_seeds(finetune, own_cache, monkeypatch):
     from potstill.data.tokens import TextTokenizer
 
@@ -230,6 +236,7 @@ def test_the_training_rows_are_tokenised_once_for_all_seeds(finetune, own_cache,
     assert "tokens of 96 texts kept in the cache folder as texts-" in notes[0][0]
 
 
+@pytest.mark.slow
 def test_a_teacher_of_the_whole_weight_is_what_is_learnt(finetune, classifiers):
     """The oracle is the teacher's stored logits: with weight 1 the student comes nearer to them than with weight 0."""
     target = RunFolder.open(classifiers["teacher-reviews"]).predictions("test").probabilities
@@ -300,6 +307,7 @@ def test_labels_keep_the_order_in_which_they_are_named(finetune):
     assert config["id2label"] == {"0": "good", "1": "bad"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(finetune):
     runs = [finetune(out=out, seed=seed) for out, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, second, other = ((run.path / "model.safetensors").read_bytes() for run in runs)

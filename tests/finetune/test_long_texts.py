@@ -56,6 +56,7 @@ def test_windows_train_on_every_token_and_are_told(run) -> None:
     assert "tokens in windows that share 0" in (windowed.path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_windowed_model_anew_can_cut_again(run) -> None:
     windowed = run(long_texts="mean", window_overlap=2)
     assert TorchPredictor.open(run(model=str(windowed.path), long_texts="cut").path).windows is None

@@ -154,6 +154,7 @@ def test_a_run_with_a_head_of_ours_is_fine_tuned_on(finetune):
     np.testing.assert_allclose(second.predictions("test").logits, first.predictions("test").logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_balanced_weights_are_those_of_the_training_rows_and_change_what_is_learnt(finetune):
     # oracle: scikit-learn on the rows as the run counted them
     plain, run = finetune(out="plain"), finetune(class_weights="balanced")

@@ -37,6 +37,7 @@ def test_there_is_one_job_where_there_is_a_gpu(monkeypatch):
     assert crew.default_jobs(12) == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_with_its_last_words(planned):
     # the folder holds no grid, so the process ends before it has done anything
     plan = planned(grid={"student.layers": [1, 2]})

@@ -157,6 +157,7 @@ def test_the_configuration_says_head_and_pooling_and_no_folder(encoder_folder: A
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
 
 
+@pytest.mark.slow
 def test_plain_transformers_refuses_the_folder_and_draws_no_head(encoder_folder: Any, tmp_path: Path):
     # oracle: transformers in a process that does not know potstill
     load_classifier(encoder_folder(), head=HeadShape("linear", "mean"), **TASK).save_pretrained(tmp_path / "run")

@@ -82,6 +82,7 @@ def test_from_scratch_keeps_the_shape_and_none_of_the_weights(pretrain, tiny):
     assert not any(torch.equal(before[name], after[name]) for name in before if name.endswith("query.weight"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(pretrain, tiny):
     first, second, other = (
         (pretrain(tiny.encoder, out=out, seed=seed).path / "model.safetensors").read_bytes()
@@ -122,6 +123,7 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_trained_again(pret
     assert {file: (tmp_path / "run" / file.relative_to(other.path)).read_bytes() for file in before} == before
 
 
+@pytest.mark.slow
 def test_a_streamed_corpus_trains_to_the_same_bits_as_a_counted_one(pretrain, tiny):
     counted, streamed = (
         pretrain(tiny.teacher, out=f"{streaming}", corpus={"streaming": streaming}) for streaming in (False, True)

@@ -91,6 +91,7 @@ def test_the_page_says_the_computed_verdict_and_what_was_left_out(page, report):
     assert "2.1% of the texts of validation were cut" in text
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_drawn_where_a_training_has_one(small_report, change_arm):
     title = f"{small_report.tasks[0].name}, student: learning rate"
     rates = [{"epoch": epoch, "learning_rate": 2e-5 / epoch} for epoch in (1, 2, 3)]

@@ -27,6 +27,28 @@ def refusal(answer: Any) -> tuple[int, str]:
     return answer.status_code, body["error_type"]
 
 
+@pytest.fixture(scope="module")
+def shared(fake: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One server and its predictor for all of these, none of which may change how it answers the next."""
+    predictor = fake.FakePredictor()
+    with fake.running({"words": predictor}, tmp_path_factory.mktemp("shared")) as running:
+        yield running, predictor
+
+
+@pytest.fixture
+def predictor(shared: Any) -> Any:
+    """Of the shared server, nothing asked of it yet."""
+    shared[1].calls.clear()
+    yield shared[1]
+    shared[1].seconds = 0.0
+
+
+@pytest.fixture
+def served(shared: Any) -> Any:
+    """The shared server."""
+    return shared[0]
+
+
 @pytest.fixture(autouse=True)
 def _goes_on(served: Any) -> Any:
     """After each of these the server answers the next client."""

@@ -115,11 +115,14 @@ def test_signals_that_come_faster_than_a_bundle_opens_are_one(fake, shelf, tmp_p
     # oracle: one reload is under way, and one more sees what changed meanwhile; twenty would hold the cores for minutes
     def slow(folder: Path) -> Any:
         if shelf.opened:
+            under_way.set()
             assert go_on.wait(10)
         return shelf.open(folder)
 
-    go_on = threading.Event()
+    under_way, go_on = threading.Event(), threading.Event()
     with fake.running({"words": None}, tmp_path, open_predictor=slow) as running:
+        running.reload()
+        assert under_way.wait(10)
         for _ in range(20):
             running.reload()
         shelf.write(["good", "dull"])

@@ -215,6 +215,7 @@ def test_the_first_loss_is_that_of_the_untrained_model(rig: Any, tmp_path: Path)
         assert result.history[0][f"loss_{name}"] == pytest.approx(total.item() / counts[name], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_records_of_many_steps_hold_the_mean_of_their_steps(rig: Any, tmp_path: Path):
     # oracle: the same training recorded at every step; above 79 steps every second one is recorded
     _, sparse = rig.train(tmp_path, model=rig.tiny_distilbert(0.0), max_steps=81)
@@ -340,6 +341,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert result.tokens == expected.tokens
 
 
+@pytest.mark.slow
 def test_an_interruption_between_two_records_leaves_no_mark_in_the_history(rig: Any, tmp_path: Path):
     # of 80 steps every second one is recorded, and the checkpoint is of the third
     _, expected = rig.train(tmp_path / "whole", max_steps=80)

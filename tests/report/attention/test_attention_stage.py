@@ -65,6 +65,7 @@ def test_attributions_are_there_where_captum_is_and_complete(attended):
         assert sum(found["values"]) == pytest.approx(found["output"] - found["baseline"] + found["delta"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_draws_other_texts(potstill, classifiers, attended, tmp_path):
     flags = (classifiers["reviews"], "--split", "train", "--sample", 24, "--json", "--out", tmp_path / "again")
     again = json.loads(potstill("attend", *flags).out)
@@ -132,6 +133,7 @@ def test_long_texts_are_cut_and_told(potstill, classifiers, tmp_path):
     assert "24 tokens in the middle stand together as one" in page
 
 
+@pytest.mark.slow
 def test_a_head_of_ours_over_windows_is_looked_into_window_by_window(potstill, small, encoders, task_flags, tmp_path):
     more = ("finetune.head={kind: hidden, pooling: mean}", "finetune.long_texts=mean", "finetune.window_overlap=4")
     flags = ("--model", encoders["student"], *task_flags["reviews"], "--out", tmp_path / "run")
@@ -165,6 +167,7 @@ def test_pairs_of_ones_own_are_read_as_pairs(potstill, classifiers, tmp_path):
     assert "potstill attend pairs --out a --text &#39;a good film&#39; --second &#39;the book was dull&#39;" in page
 
 
+@pytest.mark.slow
 def test_a_threshold_decides_which_output_is_explained(potstill, classifiers, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(classifiers["reviews"], run)
@@ -184,6 +187,7 @@ def test_a_threshold_decides_which_output_is_explained(potstill, classifiers, tm
     assert ["by the run's threshold" in page for page in pages] == [number == overruled for number in (0, 1)]
 
 
+@pytest.mark.slow
 def test_an_epoch_stands_beside_the_encoder_of_its_run(potstill, small, encoders, task_flags, tmp_path):
     flags = ("--model", encoders["student"], *task_flags["reviews"], "--out", tmp_path / "run")
     made = potstill("finetune", *flags, *small("finetune", "finetune.keep_epochs=true"))

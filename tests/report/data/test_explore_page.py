@@ -170,6 +170,7 @@ def test_a_page_without_tokenizer_has_no_length_to_choose():
     assert "No tokenizer was named" in page
 
 
+@pytest.mark.slow
 def test_many_classes_fit_on_the_page():
     # 60 classes: figures show some, tables all
     texts = [f"text number {i}" for i in range(120)]

@@ -94,6 +94,7 @@ def test_a_study_older_than_its_predictions_is_not_shown(potstill, run, classifi
     assert "Failures on reviews" not in (run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_study_under_other_decisions_is_not_shown(potstill, run):
     """Pitfall 3, by the back door: accuracy under new thresholds beside failures counted under the old ones."""
     write_failures(run)
