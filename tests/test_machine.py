@@ -25,3 +25,9 @@ def test_a_container_allows_whole_cores(tmp_path, limit, cores):
 
 def test_versions_name_what_decides_the_numbers():
     assert {"python", "system", "potstill", "numpy", "tokenizers"} <= versions().keys()
+
+
+def test_a_system_is_known_by_its_release_and_not_by_its_build(monkeypatch):
+    monkeypatch.setattr("platform.release", lambda: "6.1.0-18-cloud-amd64")
+    assert " 6.1.0," in versions()["system"]
+    assert "cloud" not in versions()["system"]

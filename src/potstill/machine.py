@@ -17,7 +17,7 @@ _REPORTED_PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python, the system and the packages that decide the numbers."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
+    found = {"python": platform.python_version(), "system": _system()}
     for package in _REPORTED_PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
@@ -45,6 +45,13 @@ def _quota(limit: Path = _CPU_LIMIT) -> int | None:
         return math.ceil(int(share) / int(period))
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def _system() -> str:
+    """Name and number of the system, without what a distributor or a cloud adds to tell its builds apart."""
+    libc = " ".join(platform.libc_ver()).strip()
+    release = platform.release().partition("-")[0]
+    return ", ".join(part for part in (f"{platform.system()} {release}", platform.machine(), libc) if part)
 
 
 def _processor() -> str:

@@ -101,4 +101,5 @@ def test_init_writes_every_field_with_its_meaning(preset, potstill, tmp_path):
     assert potstill("init", tmp_path / "r.yaml", "--preset", preset).code == 0
     written = (tmp_path / "r.yaml").read_text()
     assert "# Peak learning rate of AdamW." in written
+    assert "layers: 3" in written, "half of the teacher's six"
     assert f"kl_positions: {'attended' if preset == 'original' else 'masked'}" in written

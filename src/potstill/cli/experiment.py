@@ -16,6 +16,9 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show the stages, their sizes and an estimate of the time.")
 ]
 
+LAYERS = 3
+"""Of the student that ``init`` writes: half of its teacher's."""
+
 
 def register(app: typer.Typer) -> None:
     """Put the verbs of this file on the command line."""
@@ -39,7 +42,8 @@ def init(
     if path.exists():
         raise RecipeError(f"{path} is there already", do="name another file, or move it away")
     get_task(task)
-    content = with_preset({"name": path.stem, "pretrain": {}, "tasks": [{"name": task}]}, preset)
+    given = {"name": path.stem, "pretrain": {}, "student": {"layers": LAYERS}, "tasks": [{"name": task}]}
+    content = with_preset(given, preset)
     recipe = build(Recipe, content, where="init")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, commented_yaml(Recipe, recipe.model_dump(mode="json")) + "\n")
