@@ -14,7 +14,7 @@ import pytest
 from potstill.bundle import read_bundle
 from potstill.errors import BundleError, DataError, UsageError
 from potstill.records import sigmoid
-from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer, plan_batches
+from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer
 from potstill.runtime.engine import ThreadPlan, for_many_batches, for_one_batch, installed_engines, open_engine
 from potstill.runtime.torch_predictor import TorchPredictor
 
@@ -138,16 +138,6 @@ def test_results_come_in_the_order_of_the_texts_over_many_chunks(counting):
     np.testing.assert_array_equal(said.logits[:, 1], [ids[words[i % 4]] for i in range(3000)])
     np.testing.assert_array_equal(said.n_tokens, [3 + i % 9 for i in range(3000)])
     assert said.ids[:3].tolist() == ["0", "1", "2"]
-
-
-def test_the_plan_of_batches_holds_each_row_once_longest_first():
-    lengths = np.random.default_rng(0).integers(1, 50, 333)
-    batches = plan_batches(lengths, 128)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(333))
-    assert all(len(batch) * lengths[batch].max() <= 128 for batch in batches)
-    longest = [lengths[batch].max() for batch in batches]
-    assert longest == sorted(longest, reverse=True)
-    assert plan_batches(np.array([], dtype=np.int64), 128) == []
 
 
 def test_several_threads_may_ask_at_once(bundles, texts):

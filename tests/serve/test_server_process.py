@@ -80,7 +80,8 @@ def test_a_server_imports_nothing_heavy_and_ends_well(process):
 def test_short_things_do_not_wait_for_long_ones():
     # oracle: what Python and the tokenizers library say of themselves
     program = (
-        "import gc, os, sys; from potstill.serve.server import settle_in; settle_in();"
+        "import gc, os, sys; from potstill.serve.server import keep_what_is_there, settle_in;"
+        "settle_in(); keep_what_is_there();"
         "print(sys.getswitchinterval(), gc.get_freeze_count() > 10_000, os.environ['TOKENIZERS_PARALLELISM'])"
     )
     free = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}

@@ -186,8 +186,10 @@ class BatchPlan:
             yield [key]
 
 
-def pad_rows(encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int) -> dict[str, np.ndarray]:
-    """The rows as one batch, padded on the right to the longest of them.
+def pad_rows(
+    encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int, width: int | None = None
+) -> dict[str, np.ndarray]:
+    """The rows as one batch, padded on the right to the longest of them, or to ``width`` where that is given.
 
     input_ids, attention_mask (1 on tokens, 0 on padding) and, if the tokenizer has token types, token_type_ids; each
     ``(len(rows), length)`` int64.
@@ -195,7 +197,7 @@ def pad_rows(encoded: Ragged, rows: Sequence[int] | np.ndarray, pad_id: int) -> 
     rows = np.asarray(rows, dtype=np.int64)
     starts = encoded.offsets[rows]
     lengths = encoded.offsets[rows + 1] - starts
-    columns = np.arange(int(lengths.max(initial=1)))
+    columns = np.arange(int(lengths.max(initial=1)) if width is None else width)
     attended = columns < lengths[:, None]
     sources = (starts[:, None] + columns)[attended]
     input_ids = np.full(attended.shape, pad_id, dtype=np.int64)

@@ -60,7 +60,7 @@ class TextTokenizer:
 
     max_length: the longest input in tokens that its model takes, special tokens included. special_ids: every special
     token, [UNK] and [MASK] included. vocab_size: all ids are below it. uses_token_types: whether the second text of a
-    pair gets type 1. fingerprint: sha256 of the tokenizer's content; padding and truncation settings left out.
+    pair gets type 1.
     """
 
     backend: Tokenizer = field(compare=False, repr=False)
@@ -73,7 +73,6 @@ class TextTokenizer:
     special_ids: frozenset[int] = field(repr=False)
     vocab_size: int
     uses_token_types: bool
-    fingerprint: str
     _shortening: dict[tuple[int, Kept], Tokenizer] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
@@ -99,7 +98,7 @@ class TextTokenizer:
         spellings = {role: named[f"{role}_token"] for role in _ROLES if named.get(f"{role}_token")}
         if max_length is None:
             max_length = _configured_max_length(configuration, read_json(folder / "config.json"))
-        return cls.from_backend(backend, max_length=max_length, special_tokens=spellings)
+        return cls.from_own_backend(backend, max_length=max_length, special_tokens=spellings)
 
     @classmethod
     def from_backend(
@@ -110,11 +109,17 @@ class TextTokenizer:
         special_tokens: spelling by role (cls, sep, pad, mask, unk); roles left out are found by their usual spelling.
         """
         own = Tokenizer.from_str(backend.to_str())
+        return cls.from_own_backend(own, max_length=max_length, special_tokens=special_tokens)
+
+    @classmethod
+    def from_own_backend(
+        cls, own: Tokenizer, *, max_length: int = _DEFAULT_MAX_LENGTH, special_tokens: dict[str, Any] | None = None
+    ) -> TextTokenizer:
+        """What ``from_backend`` gives, of a backend that nobody else uses: it is changed, and not copied."""
         own.no_padding()
         own.no_truncation()
         roles = {role: _special_id(own, role, (special_tokens or {}).get(role)) for role in _ROLES}
         added = (number for number, token in own.get_added_tokens_decoder().items() if token.special)
-        content = json.loads(own.to_str())
         return cls(
             backend=own,
             max_length=max_length,
@@ -126,8 +131,13 @@ class TextTokenizer:
             special_ids=frozenset([*roles.values(), *added]),
             vocab_size=max(own.get_vocab(with_added_tokens=True).values()) + 1,
             uses_token_types=1 in own.encode("a", "a").type_ids,
-            fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the tokenizer's content; padding and truncation settings left out."""
+        content = json.loads(self.backend.to_str())
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def encode(self, texts: Iterable[Text], max_length: int) -> EncodedTexts:
         """The texts or pairs as token ids with special tokens, none longer than ``max_length``, unpadded.
@@ -145,11 +155,12 @@ class TextTokenizer:
         for chunk in checked_chunks(texts):
             encodings = self.backend.encode_batch_fast(chunk)
             n_tokens = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
-            pairs = [i for i in np.flatnonzero(n_tokens > limit) if not isinstance(chunk[i], str)]
+            truncated = n_tokens > limit
+            pairs = [i for i in np.flatnonzero(truncated) if not isinstance(chunk[i], str)]
             for i, shortened in zip(pairs, self._shortened([chunk[i] for i in pairs], limit, keep), strict=True):
                 encodings[i] = shortened
             ids, lengths, types = _flatten(encodings, limit, head, self.uses_token_types)
-            yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, n_tokens > limit)
+            yield EncodedTexts(ids, _offsets(lengths), types, n_tokens, truncated)
 
     @cached_property
     def special_sides(self) -> tuple[int, int]:
@@ -292,7 +303,9 @@ def _joined(chunks: list[EncodedTexts], with_types: bool) -> EncodedTexts:
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _special_id(backend: Tokenizer, role: str, spelling: Any) -> int:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,6 @@ from tokenizers import Tokenizer
 
 from potstill.bundle import TOKENIZER, Bundle, read_bundle
 from potstill.data.batches import pad_rows
-from potstill.data.token_budget import batch_bounds
 from potstill.data.tokens import EncodedTexts, Kept, TextTokenizer
 from potstill.data.windows import UNCUT, cut_windows, pool_windows
 from potstill.errors import BundleError, DataError, ModelError, UsageError
@@ -22,10 +22,8 @@ from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
 from potstill.runtime.lookahead import ahead
 from potstill.runtime.row_texts import TextReader
+from potstill.runtime.schedule import BATCH_TOKENS, schedule_rows
 from potstill.runtime.tokenised import Tokenised
-
-BATCH_TOKENS = 2048
-"""Positions of a batch, padding included: enough to keep a core busy, few enough to stay in its cache."""
 
 _TOKENISED_AHEAD = 1024
 """From so many texts on, tokenisation runs in a thread of its own; below, it is done before the thread would start."""
@@ -34,8 +32,8 @@ _TOKENISED_AHEAD = 1024
 class BundlePredictor:
     """Classifies texts with a bundle; results come in the order of the texts, whatever order they were run in.
 
-    Texts are tokenised a bounded number at a time, sorted by length inside, and run in batches of a number of tokens.
-    A single batch gets all cores; of many, each core has its own. It may be called from several threads.
+    Texts are tokenised a bounded number at a time and run in batches of near length: few texts by all cores, one batch
+    after the other, many on a core each. It may be called from several threads.
     """
 
     def __init__(
@@ -58,7 +56,9 @@ class BundlePredictor:
         if batch_tokens < 1:
             raise UsageError("a batch holds at least one token", found=batch_tokens)
         self.bundle = bundle
-        self.tokenizer = tokenizer
+        # Types that the graph does not read are not made.
+        types = tokenizer.uses_token_types and "token_type_ids" in bundle.graph.inputs
+        self.tokenizer = replace(tokenizer, uses_token_types=types)
         self.label_names = bundle.label_names
         self.problem_type: ProblemType = bundle.problem_type
         self.max_length = bundle.reading.max_length
@@ -102,6 +102,11 @@ class BundlePredictor:
     def engine(self) -> str:
         """The name of the inference engine."""
         return self._alone.name
+
+    @property
+    def setting(self) -> tuple[str, int, int, int]:
+        """What decides the last digits of a logit beside bundle and texts: engine, streams, their threads, budget."""
+        return self.engine, self._many_plan.streams, self._many_plan.threads, self._budget
 
     def predict(self, texts: Sequence[Text]) -> Predictions:
         """Predictions for ``texts`` in their order, ``ids`` counting from 0; the time includes tokenisation.
@@ -168,18 +173,19 @@ class BundlePredictor:
     def _logits(self, rows: EncodedTexts) -> np.ndarray:
         """``(n_rows, k)`` float32."""
         logits = np.empty((len(rows), len(self.label_names)), dtype=np.float32)
-        batches = plan_batches(rows.lengths, self._budget)
-        if len(batches) <= 1:
-            for batch in batches:
-                logits[batch] = self._run(self._alone, rows, batch)
-            return logits
-        engine, pool = self._for_many()
-        for batch, found in zip(batches, pool.map(lambda batch: self._run(engine, rows, batch), batches), strict=True):
+        plan = schedule_rows(rows.lengths, self._budget, self._many_plan.streams, self.max_length)
+        if plan.side_by_side:
+            engine, pool = self._for_many()
+            run: Callable[..., Iterable[np.ndarray]] = pool.map
+        else:
+            engine, run = self._alone, map
+        answers = run(lambda batch, width: self._run(engine, rows, batch, width), plan.batches, plan.widths)
+        for batch, found in zip(plan.batches, answers, strict=True):
             logits[batch] = found
         return logits
 
-    def _run(self, engine: Engine, rows: EncodedTexts, batch: np.ndarray) -> np.ndarray:
-        padded = pad_rows(rows, batch, self.tokenizer.pad_id)
+    def _run(self, engine: Engine, rows: EncodedTexts, batch: np.ndarray, width: int) -> np.ndarray:
+        padded = pad_rows(rows, batch, self.tokenizer.pad_id, width)
         return engine.run({name: padded[name] for name in self.bundle.graph.inputs})
 
     def _for_many(self) -> tuple[Engine, ThreadPoolExecutor]:
@@ -192,10 +198,11 @@ class BundlePredictor:
             return self._many
 
     def _predictions(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], elapsed_s: float) -> Predictions:
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        if not columns:
-            columns = [np.empty((0, len(self.label_names)), np.float32), np.empty(0), np.empty(0)]
-        logits, n_tokens, truncated = columns
+        if len(parts) == 1:
+            logits, n_tokens, truncated = parts[0]
+        else:
+            none = np.empty((0, len(self.label_names)), np.float32), np.empty(0), np.empty(0)
+            logits, n_tokens, truncated = (np.concatenate(column) for column in zip(none, *parts, strict=True))
         predictions = Predictions(
             ids=np.arange(len(logits)).astype(str),
             logits=logits,
@@ -225,17 +232,6 @@ def _plan_of_many(threads: int | None, streams: int | None) -> ThreadPlan:
     if not 1 <= streams <= plan.streams:
         raise UsageError("there cannot be so many streams", found=streams, allowed=f"1 to {plan.streams}, the threads")
     return ThreadPlan(streams, plan.streams // streams)
-
-
-def plan_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Batches of row numbers, each of near lengths and of at most ``tokens`` positions; the longest rows come first.
-
-    The short ones at the end keep all cores busy to the last. Each row is in exactly one.
-    """
-    if not len(lengths):
-        return []
-    shortest_first = np.argsort(lengths, kind="stable")
-    return np.split(shortest_first, batch_bounds(lengths, tokens, spread=0.0)[1:-1])[::-1]
 
 
 def checked_texts(texts: Iterable[Text], *, pairs: bool) -> Iterator[Text]:
@@ -270,7 +266,7 @@ def open_tokenizer(folder: Path, bundle: Bundle) -> TextTokenizer:
     except Exception as error:  # the one type that tokenizers raises
         raise BundleError(f"{path} is not a tokenizer: {error}", do="export it again") from error
     try:
-        tokenizer = TextTokenizer.from_backend(
+        tokenizer = TextTokenizer.from_own_backend(
             backend, max_length=bundle.reading.max_length, special_tokens=dict(bundle.special_tokens)
         )
     except ModelError as error:

@@ -125,7 +125,9 @@ def predict_files(
     try:
         columns, schema = _checked(sources, texts, txt=_all_txt(files, wanted.kind))
         writer = open_writer(kind, columns, answers, packed=packed, schema=schema)
-        work = fingerprint("predict", _work_of(bundle, files, wanted), kind, packed, getattr(predictor, "engine", None))
+        work = fingerprint(
+            "predict", _work_of(bundle, files, wanted), kind, packed, getattr(predictor, "setting", None)
+        )
         with closing(UnfinishedFile(out, work)) as unfinished:
             _write_all(predictor, _Inputs(sources, texts, answers.columns), answers, writer, unfinished, tell)
             unfinished.finish(writer.assemble)

@@ -22,9 +22,6 @@ from potstill.records import Predictions
 from potstill.runtime.tokenised import Tokenised, join_tokenised
 from potstill.serve.refusals import inference_failed, overloaded
 
-RUN_TOKENS = 32
-"""What a run costs beside its positions, in positions: it reads the weights from memory, however few texts it holds."""
-
 
 class BatchCounts(Protocol):
     """What is told of the queue and of each batch; the metrics count it."""
@@ -43,8 +40,7 @@ class Job:
     """The texts of one request on their way.
 
     came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts. waiting: texts
-    not yet taken, in their order. heights, widths, costs: of each text the rows it is read in, the tokens of the
-    longest, and all its tokens.
+    not yet taken, in their order. costs: of each text its tokens, in windows those of all of them.
     """
 
     texts: Tokenised
@@ -54,22 +50,12 @@ class Job:
     inference_s: float = 0.0
     parts: list[Part] = field(default_factory=list)
     waiting: list[int] = field(init=False)
-    heights: list[int] = field(init=False)
-    widths: list[int] = field(init=False)
     costs: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         """Count the tokens of each text once."""
         self.waiting = list(range(len(self.texts)))
         self.costs = self.texts.costs.tolist()
-        lengths, owners = self.texts.rows.lengths, self.texts.owners
-        if owners is None:
-            self.heights, self.widths = [1] * len(self.texts), self.costs
-        else:
-            self.heights = np.bincount(owners, minlength=len(self.texts)).tolist()
-            widths = np.zeros(len(self.texts), dtype=np.int64)
-            np.maximum.at(widths, owners, lengths)
-            self.widths = widths.tolist()
 
     def take_part(self, part: Part) -> None:
         """What was said of some of the texts; the last of them completes the answer."""
@@ -198,31 +184,23 @@ def take_batch(jobs: deque[Job], batch_tokens: int) -> tuple[list[Share], int]:
     """The next batch and its tokens; ``jobs`` must hold one.
 
     It begins with the next text of the first job, which then is the last, so that no text waits for ever. Others join
-    in turns, one of each job at a time, where they are of near length: where padding costs no more than RUN_TOKENS, for
-    which they could run alone. Padded, a batch has at most ``batch_tokens`` positions, or one text.
+    in turns, one of each job at a time, up to the first that would make more than ``batch_tokens``.
     """
-    first = jobs[0]
-    taken: dict[Job, list[int]] = {first: [first.waiting[0]]}
-    height, width = first.heights[first.waiting[0]], first.widths[first.waiting[0]]
+    taken: dict[Job, list[int]] = {}
+    n_tokens = 0
     for job, number in _in_turns(jobs):
-        if (height + 1) * width > batch_tokens:
+        if taken and n_tokens + job.costs[number] > batch_tokens:
             break
-        together = (height + job.heights[number]) * max(width, job.widths[number])
-        apart = height * width + job.heights[number] * job.widths[number] + RUN_TOKENS
-        if together <= min(apart, batch_tokens):
-            taken.setdefault(job, []).append(number)
-            height, width = height + job.heights[number], max(width, job.widths[number])
-    shares = [Share(job, numbers) for job, numbers in taken.items()]
+        taken.setdefault(job, []).append(number)
+        n_tokens += job.costs[number]
     _leave(jobs, taken)
-    return shares, sum(share.job.costs[number] for share in shares for number in share.numbers)
+    return [Share(job, numbers) for job, numbers in taken.items()], n_tokens
 
 
 def _in_turns(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
-    """Every waiting text but the very first: the first of each job, then the second of each, and so on."""
+    """Every waiting text: the first of each job, then the second of each, and so on."""
     turns = zip_longest(*(zip(repeat(job), job.waiting, strict=False) for job in jobs))
-    everyone = (text for turn in turns for text in turn if text is not None)
-    next(everyone)
-    return everyone
+    return (text for turn in turns for text in turn if text is not None)
 
 
 def _leave(jobs: deque[Job], taken: dict[Job, list[int]]) -> None:

@@ -48,7 +48,8 @@ class BodyLimits:
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(ends - time.perf_counter(), 0))
+                async with asyncio.timeout(max(ends - time.perf_counter(), 0)):
+                    message = await receive()
             except TimeoutError:
                 what = f"the body did not arrive within {self.deadline_s:g} seconds"
                 raise HTTPException(408, what, {"Connection": "close"}) from None

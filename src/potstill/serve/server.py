@@ -54,18 +54,26 @@ def run_server(
         service = Service(Bundles(folders, open_predictor), settings)
         if host not in LOOPBACK and settings.keys is None:
             log.warning("the server is reachable from other machines and asks for no API key", extra={"host": host})
-        asyncio.run(Server(service).serve([listening]))
+        server = Server(service)
+        keep_what_is_there()
+        asyncio.run(server.serve([listening]))
 
 
 def settle_in() -> None:
     """Make the process one in which short things do not wait for long ones.
 
     A request is tokenised on one thread: several would take the cores from the batch that is being computed. A thread
-    that runs Python lets the event loop go on after a millisecond instead of five. What was imported is not looked
-    through for garbage again and again, which would hold up everything for tens of milliseconds.
+    that runs Python lets the event loop go on after a millisecond instead of five.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.setswitchinterval(SWITCH_S)
+
+
+def keep_what_is_there() -> None:
+    """Have modules, bundles and application not looked through for garbage again and again.
+
+    That would hold up everything for tens of milliseconds.
+    """
     gc.collect()
     gc.freeze()
 

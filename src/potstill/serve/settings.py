@@ -16,8 +16,8 @@ class Limits:
 
     body_bytes: of a body; a longer one is refused before it is read. open_bytes: of the bodies of all requests that are
     not yet answered. texts: in one request. characters: of one text, both texts of a pair together. batch_tokens: that
-    are computed together, padding included, so roughly for how long nobody else is served; a longer text alone is
-    computed all the same. queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds
+    are computed together, so roughly for how long nobody else is served; a longer text alone is computed all the same.
+    queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds
     from a request's arrival to its answer. head_s: seconds for a request's first lines.
     """
 

@@ -1,0 +1,135 @@
+"""Which texts share a batch, how wide it is, and which batches run side by side. No torch.
+
+Lengths and threads alone decide it: padding changes the last digits of a logit, and work that is done twice, or goes on
+after a kill, has to end with the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+BATCH_TOKENS = 1024
+"""Positions of a batch that has a core of its own: enough to keep it busy, few enough to stay in its cache."""
+
+RUN_TOKENS = 32
+"""What a run costs beside its positions, in positions: it reads the weights from memory, however few texts it holds."""
+
+ALL_CORES_GAIN = 0.8
+"""What all cores on one batch reach of what they would reach on a batch each."""
+
+EVEN_BATCHES = 8
+"""Up to so many batches a core they are made equally large, so that no core waits long for another; of more, the short
+ones at the end see to that."""
+
+WIDTHS, EXACT = 8, 64
+"""A batch that its budget did not fill is as wide as a multiple of so many tokens, but for a text alone of up to so
+many: an engine keeps kernels for every shape that it meets, and these are a few hundred."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Batches of row numbers, each row in exactly one, longest first, and the positions that each row gets in them.
+
+    side_by_side: each core has batches of its own; otherwise all work on one batch after the other.
+    """
+
+    batches: list[np.ndarray]
+    widths: list[int]
+    side_by_side: bool
+
+
+def schedule_rows(lengths: np.ndarray, tokens: int, streams: int, max_length: int) -> Schedule:
+    """How rows of ``lengths`` are run where ``streams`` batches can be side by side, each of at most ``tokens``
+    positions; no row is longer than ``max_length``, and no batch wider.
+
+    Few rows are run by all cores together in groups of near length, or side by side in equal parts, whichever is done
+    first. Raises ValueError where a row alone is above ``tokens``.
+    """
+    if len(lengths) < 2:
+        rows = np.arange(len(lengths))
+        return Schedule([rows] * len(rows), [_width(1, int(length), max_length) for length in lengths], False)
+    order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
+    if ordered[0] > tokens:
+        raise ValueError(f"a row of {ordered[0]} tokens in a batch of {tokens}")
+    bounds = _filled(ordered, tokens)
+    n_filled = len(bounds) - 2  # the last takes what is left
+    side_by_side = streams > 1
+    if n_filled < EVEN_BATCHES * streams:
+        n_filled = 0
+        apart = min(_evenly_cut(ordered, tokens, streams), key=lambda cut: _side_by_side_s(ordered, cut, streams))
+        together = _near(ordered, tokens)
+        side_by_side = _side_by_side_s(ordered, apart, streams) < _together_s(ordered, together, streams)
+        bounds = apart if side_by_side else together
+    widths = [int(ordered[start]) for start in bounds[:-1]]
+    for number in range(n_filled, len(widths)):
+        widths[number] = _width(bounds[number + 1] - bounds[number], widths[number], max_length)
+    return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side)
+
+
+def _filled(ordered: np.ndarray, tokens: int) -> list[int]:
+    """Bounds of batches of as many rows as fit, the longest first: a batch's width says how many rows it has."""
+    bounds = [0]
+    while bounds[-1] < len(ordered):
+        bounds.append(min(len(ordered), bounds[-1] + max(1, tokens // int(ordered[bounds[-1]]))))
+    return bounds
+
+
+def _evenly_cut(ordered: np.ndarray, tokens: int, streams: int) -> Iterator[list[int]]:
+    """Bounds of batches as large as allowed, and of smaller ones, which share the cores more evenly and are more."""
+    for most in (tokens, tokens // 2, tokens // 4):
+        if most >= ordered[0]:
+            yield _even(ordered, most, streams)
+
+
+def _even(ordered: np.ndarray, tokens: int, streams: int) -> list[int]:
+    """Bounds of no more batches than a multiple of ``streams`` that holds them all, the largest as small as can be."""
+    bounds = _filled(ordered, tokens)
+    most = -(-(len(bounds) - 1) // streams) * streams
+    low, high = int(ordered[0]), tokens
+    while low < high:
+        middle = (low + high) // 2
+        tried = _filled(ordered, middle)
+        if len(tried) - 1 <= most:
+            bounds, high = tried, middle
+        else:
+            low = middle + 1
+    return bounds
+
+
+def _near(ordered: np.ndarray, tokens: int) -> list[int]:
+    """Bounds of groups that are no larger than allowed, and in which padding a row costs no more than a run of it."""
+    bounds = [0]
+    while bounds[-1] < len(ordered):
+        start, longest = bounds[-1], int(ordered[bounds[-1]])
+        near = int(np.searchsorted(-ordered, RUN_TOKENS - longest, side="right"))
+        bounds.append(min(near, start + tokens // longest))
+    return bounds
+
+
+def _costs(ordered: np.ndarray, bounds: list[int]) -> list[int]:
+    return [(stop - start) * int(ordered[start]) + RUN_TOKENS for start, stop in pairwise(bounds)]
+
+
+def _side_by_side_s(ordered: np.ndarray, bounds: list[int], streams: int) -> float:
+    """How long batches take side by side, in positions of one core; each goes to the core that is free first."""
+    busy = [0] * streams
+    for cost in _costs(ordered, bounds):
+        busy[busy.index(min(busy))] += cost
+    return max(busy)
+
+
+def _together_s(ordered: np.ndarray, bounds: list[int], streams: int) -> float:
+    """How long batches take one after the other, each on all cores, in positions of one core."""
+    return sum(_costs(ordered, bounds)) / (1 + (streams - 1) * ALL_CORES_GAIN)
+
+
+def _width(n_rows: int, length: int, max_length: int) -> int:
+    """Positions of each row in a batch whose longest has ``length`` tokens."""
+    if n_rows == 1 and length <= EXACT:
+        return length
+    return min(-(-length // WIDTHS) * WIDTHS, max_length)
