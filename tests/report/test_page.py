@@ -10,7 +10,7 @@ from potstill.errors import CheckError
 from potstill.report.page import curve_names, read_curves, render_page, write_page
 from potstill.report.sentences import verdict
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
 
 class Reader(HTMLParser):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -32,7 +33,7 @@ def embed_json(content: Any) -> Markup:
 
 def environment(*, autoescape: bool = True) -> Environment:
     """Jinja2 over this room's templates; a name the template does not know is an error."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
         undefined=StrictUndefined,
@@ -40,6 +41,16 @@ def environment(*, autoescape: bool = True) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["breakable"] = _breakable
+    return made
+
+
+def _breakable(text: str) -> Markup:
+    """``text``, escaped, that a browser may break behind each comma."""
+    return Markup("<wbr>").join(escape(part) for part in _PARTS.split(text))
+
+
+_PARTS = re.compile(r"(?<=,)(?=\S)")
 
 
 def _inline(*names: str) -> Markup:

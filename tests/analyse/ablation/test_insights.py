@@ -75,12 +75,15 @@ def test_an_interaction_is_claimed_only_beyond_chance(full_grid, scores_of):
     there = scores_of(settings, lambda arm: 0.5 + 0.2 * (arm == settings[-1]))
     (found,) = interactions(there, settings, ["layers", "heads"], reference)
     assert say_interaction(there, found).sentence.startswith(
-        "What layers changes depends on heads: the step from 2 to 6 changes accuracy otherwise at heads 12 than at 4, "
-        "by +0.2"
+        "What layers changes depends on heads: the step from 2 to 6 changes accuracy differently at heads 12 than at "
+        "4, by +0.2"
     )
     absent = scores_of(settings, lambda arm: 0.5)
     (found,) = interactions(absent, settings, ["layers", "heads"], reference)
-    assert "cannot be told from chance" in say_interaction(absent, found).sentence
+    assert (
+        "Chance explains every sign that what layers changes depends on heads"
+        in say_interaction(absent, found).sentence
+    )
 
 
 def test_the_variance_is_told_largest_first_and_sums_to_all(full_grid, scores_of):

@@ -18,10 +18,10 @@ from potstill.analyse.ablation.budget import ArmBudget
 from potstill.analyse.ablation.study import ArmFacts, Study, study_arms
 from potstill.records import Predictions
 from potstill.report.ablation import page as ablation_page
-from potstill.report.ablation.figures import draw_study
+from potstill.report.ablation.figures import draw_study, short_names
 from potstill.report.ablation.page import AblationReport, arm_table, render_ablation, write_ablation
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 FIELDS = {"student.layers": (1, 2, 3), "student.heads": (4, 12)}
 
 
@@ -180,6 +180,19 @@ def test_the_drawings_are_one_of_standings_and_one_of_each_finding(study):
     for svg in drawn:
         assert ElementTree.fromstring(svg).get("role") == "img"
         assert "currentColor" in svg
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("layers=2,heads=4", "layers=6,heads=4"), ("layers, heads", ["2, 4", "6, 4"])),
+        (("layers=2,heads=4", "teacher"), ("", ["layers=2,heads=4", "teacher"])),
+        (("layers=2", "heads=4"), ("", ["layers=2", "heads=4"])),
+        (("no-cosine",), ("", ["no-cosine"])),
+    ],
+)
+def test_arms_of_the_same_fields_are_called_by_their_values(names, told):
+    assert short_names(names) == told
 
 
 def test_all_panels_are_in_one_drawing(written):

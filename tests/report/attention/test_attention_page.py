@@ -30,7 +30,7 @@ ATTACK = '</script><script>alert("x")</script>&'
 class Reader(HTMLParser):
     """Collects what a page shows, its tags, ids and links, and notes tags that do not close in order."""
 
-    VOID = frozenset(("meta", "link", "br", "hr", "img", "input"))
+    VOID = frozenset(("meta", "link", "br", "hr", "img", "input", "wbr"))
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from potstill.report.data.figures import draw_boxes, draw_correlation, draw_hist
 from potstill.report.data.page import page_data, render_explore_page
 from potstill.report.data.sentences import count_of, length_reason, method_notes, share_of, verdict, warnings
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 MADE = {"created": "2026-03-14T09:26:00+00:00", "seconds": 1.5, "versions": {"python": "3.11"}}
 NASTY = "<b>bold</b> </script><script>alert(1)</script> & “quoted” <!-- "
 NAMES = ("</script>", "<i>good</i>")

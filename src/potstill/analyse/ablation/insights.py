@@ -130,10 +130,10 @@ def say_interaction(scores: Scores, found: Interaction) -> Insight:
     where = f"at {other} {say_value(strongest.other_level)} than at {say_value(found.references[1])}"
     figures = f"by {_signed(change)}, {_p(strongest.p_adjusted)}"
     sentence = (
-        f"What {one} changes depends on {other}: {step} otherwise {where}, {figures}."
+        f"What {one} changes depends on {other}: {step} differently {where}, {figures}."
         if sure
-        else f"That what {one} changes would depend on {other} cannot be told from chance: the strongest sign is that "
-        f"{step} otherwise {where}, {figures}."
+        else f"Chance explains every sign that what {one} changes depends on {other}: at most {step} differently "
+        f"{where}, {figures}."
     )
     numbers = {
         "fields": list(found.fields),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import matplotlib
@@ -62,7 +62,9 @@ def _drawings(study: Study) -> list[tuple[str, float, Draw]]:
     metric, found = study.scores.metric, list[tuple[str, float, Draw]]()
     n_arms = len(study.arms)
     arms = "each arm" if n_arms <= MOST_ARMS_DRAWN else f"the best {MOST_ARMS_DRAWN} of {n_arms} arms"
-    found.append((f"{metric} of {arms}", standings_height(n_arms), partial(_draw_standings, study)))
+    fields, _ = short_names(study.scores.arms)
+    title = f"{metric} of {arms}" + (f" ({fields})" if fields else "")
+    found.append((title, standings_height(n_arms), partial(_draw_standings, study)))
     for effect in study.effects:
         found.append((f"{effect.field}", 2.6, partial(_draw_effect, study, effect)))
     if study.variance is not None:
@@ -73,6 +75,18 @@ def _drawings(study: Study) -> list[tuple[str, float, Draw]]:
     for front in study.fronts:
         found.append((f"{metric} against {front.cost}", 2.9, partial(_draw_front, study, front)))
     return found
+
+
+def short_names(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What stands for arms in a figure: where each is called by the same fields, these once and of each its values.
+
+    No fields, and the names themselves, where one is called otherwise.
+    """
+    parts = [[part.partition("=") for part in name.split(",")] for name in names]
+    fields = {tuple(field for field, _, _ in those) for those in parts}
+    if len(fields) != 1 or not all(equals for those in parts for _, equals, _ in those):
+        return "", list(names)
+    return ", ".join(fields.pop()), [", ".join(value for _, _, value in those) for those in parts]
 
 
 def _alone(draw: Draw, title: str, height: float) -> str:
@@ -86,6 +100,8 @@ def _draw_standings(study: Study, axes: Axes) -> None:
     """A row for each arm, best first: mean with its interval, seeds as small marks, the baseline as a line."""
     ordered = sorted(study.standings, key=lambda one: one.rank)[:MOST_ARMS_DRAWN]
     base = next(one for one in study.standings if one.change is None)
+    _, names = short_names(study.scores.arms)
+    shown = dict(zip(study.scores.arms, names, strict=True))
     for row, one in enumerate(ordered):
         colour = _VERMILION if one is base else _BLUE
         if len(one.per_seed) > 1:
@@ -94,7 +110,7 @@ def _draw_standings(study: Study, axes: Axes) -> None:
         axes.plot(one.mean.value, row, "D" if one is base else "o", color=colour, markersize=4.5)
     axes.axvline(base.mean.value, color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlabel=f"{study.scores.metric} (◆ baseline)", ylim=(len(ordered) - 0.4, -0.6))
-    axes.set_yticks(range(len(ordered)), [shorten(one.arm, 34) for one in ordered], fontsize=7)
+    axes.set_yticks(range(len(ordered)), [shorten(shown[one.arm], 34) for one in ordered], fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -165,10 +181,11 @@ def _draw_front(study: Study, front: ParetoFront, axes: Axes) -> None:
     axes.step(costs[order], means[order], where="post", color=_GREEN, linewidth=1.1, alpha=0.8)
     axes.plot(costs[order], means[order], "o", color=_GREEN, markersize=6, label="on the front")
     axes.plot(costs[base], means[base], "D", markerfacecolor="none", color=_VERMILION, markersize=9, label="baseline")
+    _, names = short_names(study.scores.arms)
     for number in order if len(order) <= 6 else order[[0, -1]]:
         left = costs[number] > (costs.min() + costs.max()) / 2
         axes.annotate(
-            shorten(study.scores.arms[number], 30),
+            shorten(names[number], 30),
             (costs[number], means[number]),
             xytext=(-5 if left else 5, 5),
             textcoords="offset points",
@@ -176,12 +193,15 @@ def _draw_front(study: Study, front: ParetoFront, axes: Axes) -> None:
             fontsize=6.5,
         )
     axes.set(xlabel=front.cost, ylabel=study.scores.metric)
-    axes.set_xlim(left=0)
+    # From 0 on, but where all cost nearly the same, which would push them to the edge.
+    lowest = 0 if costs.min() < costs.max() / 2 else costs.min()
+    margin = max(0.1 * (costs.max() - lowest), 0.01 * costs.max())
+    axes.set_xlim(max(0, lowest - margin), costs.max() + margin)
     axes.margins(y=0.16)
     axes.xaxis.set_major_formatter(
         lambda value, _: f"{value / 1e6:g} M" if front.cost == "parameters" else f"{value:g}"
     )
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     axes.grid()
 
 
