@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from potstill.cli.train import DataDir, Json, Out, Seed, Set, show, split_files
+from potstill.cli.train import DataDir, Json, Out, Seed, own_field, show, split_files
 
 
 class Kind(StrEnum):
@@ -39,7 +39,7 @@ def baseline(
     ] = None,
     seed: Seed = 1,
     data_dir: DataDir = None,
-    set_: Set = None,
+    set_: Annotated[list[str] | None, own_field("bilstm.layers=2 or tfidf.min_count=1")] = None,
     json: Json = False,
 ) -> None:
     """Train a model that is no transformer on a task alone, store its predictions and measure it."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from potstill.cli.printing import print_json, print_rows, tell
-from potstill.cli.train import DataDir, Json, Set, split_files
+from potstill.cli.train import DataDir, Json, own_field, split_files
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def explore(
         str, typer.Option(help="Tokenizer: minilm-l6, a folder with tokenizer.json, a hub name; or none.")
     ] = "minilm-l6",
     data_dir: DataDir = None,
-    set_: Set = None,
+    set_: Annotated[list[str] | None, own_field("batch_size=64")] = None,
     json: Json = False,
 ) -> None:
     """Study a data set: classes, lengths, the length to choose, words, duplicates, leakage, texts to look at."""

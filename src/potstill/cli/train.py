@@ -21,6 +21,11 @@ Epochs = Annotated[float | None, typer.Option(min=0, help="Passes over the train
 Corpus = Annotated[str, typer.Option(help="docstrings (built in), a known corpus, a hub name, or a file.")]
 
 
+def own_field(example: str) -> Any:
+    """The flag ``--set`` of a verb that takes some sections of a recipe, with one of their fields as the example."""
+    return typer.Option("--set", help=f"Any other field of the verb's own sections, e.g. {example}.")
+
+
 def register(app: typer.Typer) -> None:
     """Put the verbs of this file on the command line."""
     app.command()(pretrain)
@@ -36,7 +41,7 @@ def pretrain(
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Forget the weights, keep the shape.")] = False,
     seed: Seed = 1,
     data_dir: DataDir = None,
-    set_: Set = None,
+    set_: Annotated[list[str] | None, own_field("pretrain.head_steps=100")] = None,
     json: Json = False,
 ) -> None:
     """Train a masked-language model: a head for an encoder that has none, and then everything."""
@@ -67,7 +72,7 @@ def distil(
     preset: Annotated[str, typer.Option(help="default, or original (the 2019 settings).")] = "default",
     seed: Seed = 1,
     data_dir: DataDir = None,
-    set_: Set = None,
+    set_: Annotated[list[str] | None, own_field("distil.temperature=4")] = None,
     json: Json = False,
 ) -> None:
     """Distil a teacher into a smaller student on unlabelled text, by the triple loss."""
@@ -104,7 +109,7 @@ def finetune(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Seed = 1,
     data_dir: DataDir = None,
-    set_: Set = None,
+    set_: Annotated[list[str] | None, own_field("finetune.batch_size=16")] = None,
     json: Json = False,
 ) -> None:
     """Fine-tune an encoder on a task, store its predictions and measure it."""

@@ -45,7 +45,8 @@ class TrainingSection(Section):
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Arithmetic of training; auto is bf16 on GPUs and on processors measured to gain, else fp32.",
+        description="Arithmetic of training; auto is bf16 on GPUs that have it, fp16 on others, and on processors bf16 "
+        "where it was measured to gain, else fp32.",
     )
     kernels: Literal["auto", "torch"] = Field(
         "auto",
