@@ -4,36 +4,37 @@
 
 Writes a csv file of that many rows, each with its number and one to sixty words, every thousandth without text, and
 runs ``potstill predict`` on it from the command line: once to its end; and once killed with SIGKILL at random moments
-and started again until it is done. Both outputs and both lists of bad rows have to
-be the same byte by byte, else it ends with an error. Measured: seconds of all processes together, rows per second, the
-largest resident memory, how often it was killed. They are printed and, with ``--name``, kept in ``docs/measured``. The
-bundle is that of ``--bundle``, which takes single texts, or a small one of drawn weights: then reading, writing and
-tokenising are what is measured.
+and started again until it is done, the last time as soon as all rows are written, while the file gets its name. Both
+outputs and both lists of bad rows have to be the same byte by byte, else it ends with an error, and so it does where a
+process ended before it was killed. Measured: seconds of all processes together, rows per second, the largest resident
+memory of one, how often it was killed, and whether the last kill met unfinished work. They are printed and, with
+``--name``, kept in ``docs/measured``. The bundle is that of ``--bundle``, which takes single texts, or a small one of
+drawn weights: then reading, writing and tokenising are what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import filecmp
-import itertools
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from potstill.bench.texts import WORDS
 from potstill.runtime.journal import BAD_SUFFIX
+from process_memory import peak_mib
 from turns import Figures, store, table
 
 PROGRAM = "from potstill.cli.main import main; main()"
 ARMS = {"uninterrupted": "one process", "killed": "killed and started again, the same bytes"}
 EVERY_BAD, LONGEST, MAX_LENGTH = 1000, 60, 128
+LOOK_EVERY_S = 0.002
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
     if not asked.name:
         print(json.dumps(figures, indent=2))
         return
-    title = f"Prediction over {asked.rows:,} rows of csv into {asked.to}, killed {asked.kills} times and gone on with"
+    title = f"Prediction over {asked.rows:,} rows of csv into {asked.to}, gone on with after every kill"
     print(table(store(asked.name, title=title, arms=ARMS, repeats=[figures])))
 
 
@@ -80,46 +81,59 @@ def write_rows(path: Path, n_rows: int) -> None:
 
 
 def measured(bundle: Path, rows: Path, out: Path, n_rows: int, *, kills: int) -> Figures:
-    """Predict to the end, killed at about even shares of the rows on the way."""
-    draw, seconds, peak_kib = random.Random(1), 0.0, 0
-    journal = out.with_name(f"{out.name}.unfinished") / "journal.json"
-    for attempt in itertools.count(1):
-        enough = attempt * n_rows / (kills + 1) if attempt <= kills else None
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "predict", str(bundle), str(rows), "-o", str(out)], stderr=sys.stderr
-        )
-        if enough is not None:
-            wait_until(process, lambda wanted=enough: committed(journal) >= wanted)  # type: ignore[misc]
-            time.sleep(draw.uniform(0, 0.3))
-            os.kill(process.pid, signal.SIGKILL)  # send_signal would reap it, and what it used be lost
-        _, status, used = os.wait4(process.pid, 0)
-        seconds += time.perf_counter() - started
-        peak_kib, code = max(peak_kib, used.ru_maxrss), os.waitstatus_to_exitcode(status)
-        process.returncode = code  # so that it is not waited for again
-        if code == 0:
-            return {
-                "seconds": seconds,
-                "rows_per_s": n_rows / seconds,
-                "peak_mib": peak_kib / 2**10,
-                "kills": attempt - 1,
-            }
-        if code != -signal.SIGKILL:
-            raise SystemExit(f"potstill predict ended with {code}")
-    raise AssertionError("itertools.count ends")
+    """Predict to the end, killed at about even shares of the rows on the way and once behind the last of them."""
+    command = [sys.executable, "-c", PROGRAM, "predict", str(bundle), str(rows), "-o", str(out)]
+    draw, began, work = random.Random(1), time.perf_counter(), Work([*command, "--text-column", "text"], out)
+    for number in range(1, kills + 1):
+        work.kill(number * n_rows // (kills + 1), wait_s=draw.uniform(0, 0.3))
+    if kills:
+        work.kill(n_rows, wait_s=0)
+    left = work.unfinished.exists()
+    if left or not kills:
+        work.end()
+    seconds = time.perf_counter() - began
+    figures = {"seconds": seconds, "rows_per_s": n_rows / seconds, "peak_mib": work.peak_mib, "kills": work.n_kills}
+    return {**figures, "kills_while_finishing": int(left)}
 
 
-def committed(journal: Path) -> int:
-    """Rows that the journal says are behind."""
-    return int(json.loads(journal.read_text(encoding="utf-8"))["state"]["counts"]["read"]) if journal.exists() else 0
+class Work:
+    """One prediction over files, by as many processes as it takes, and the largest resident memory of any of them."""
 
+    def __init__(self, command: Sequence[str], out: Path) -> None:
+        self.command, self.out = command, out
+        self.unfinished = out.with_name(f"{out.name}.unfinished")
+        self.n_kills, self.peak_mib = 0, 0.0
 
-def wait_until(process: subprocess.Popen[bytes], enough: Callable[[], bool]) -> None:
-    """Return when there is enough, or when the process has nothing more to do; it is not reaped."""
-    while not enough():
-        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            return
-        time.sleep(0.005)
+    def kill(self, n_rows: int, *, wait_s: float) -> None:
+        """Go on, and kill the process so long after so many rows are written; SystemExit where it ends before."""
+        process = subprocess.Popen(self.command)
+        while process.poll() is None and not self._has_written(n_rows):
+            time.sleep(LOOK_EVERY_S)
+        time.sleep(wait_s)
+        self.peak_mib = max(self.peak_mib, peak_mib(process.pid)) if process.poll() is None else self.peak_mib
+        process.kill()
+        if process.wait() != -signal.SIGKILL:
+            raise SystemExit(
+                f"potstill predict ended with {process.returncode} before kill {self.n_kills + 1}: more --rows"
+            )
+        self.n_kills += 1
+
+    def end(self) -> None:
+        """Go on to the end."""
+        process = subprocess.Popen(self.command)
+        while process.poll() is None:
+            self.peak_mib = max(self.peak_mib, peak_mib(process.pid))
+            time.sleep(LOOK_EVERY_S)
+        if process.returncode:
+            raise SystemExit(f"potstill predict ended with {process.returncode}")
+
+    def _has_written(self, n_rows: int) -> bool:
+        """Whether the journal says that so many rows are behind, or all are and the journal is gone."""
+        try:
+            content = (self.unfinished / "journal.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return self.out.exists()
+        return bool(json.loads(content)["state"]["counts"]["read"] >= n_rows)
 
 
 def require_same(*outs: Path) -> None:

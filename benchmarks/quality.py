@@ -62,7 +62,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         options = [f"--data-dir={arguments.data_dir}", f"--task={arguments.task}", f"--texts={arguments.texts}"]
         options += [f"--layers={arguments.layers}", f"--seed={seed}"]
-        repeats += take_turns(__file__, list(arms), options, 1)
+        repeats += take_turns(__file__, list(arms), options, 1, first=seed)
     metric = get_task(arguments.task).metric
     title = (
         f"Quality with and without what makes training faster: {arguments.task}, {arguments.texts:,} texts, "

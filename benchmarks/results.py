@@ -125,8 +125,8 @@ def ablation(name: str, folder: Path) -> list[str]:
     content = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
     parts: list[str] = []
     for task, study in content["tasks"].items():
-        came = " ".join(insight["sentence"] for insight in study["insights"])
-        parts += [f"**What came.** {came}", study["budget"]["sentence"], arms_table(study)]
+        came = "\n".join(f"- {insight['sentence']}" for insight in study["insights"])
+        parts += [f"**What came.**\n\n{came}", study["budget"]["sentence"], arms_table(study)]
         ours = {arm["name"]: f"{100 * arm['mean']['value']:.1f}" for arm in study["arms"]}
         parts += beside_published(ABLATIONS[name], ours) if name in ABLATIONS else []
         parts.append(keep_figure(name, (folder / f"panels-{task}.svg").read_text(encoding="utf-8")))

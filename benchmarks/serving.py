@@ -1,22 +1,25 @@
-"""A server on loopback beside the same predictor in this process, under load, while bundles are reloaded, and so on.
+"""A server on loopback beside the same predictor in a process, under load, while bundles are reloaded, and so on.
 
     python benchmarks/serving.py --data-dir DATA --bundle BUNDLE [--seconds 300] [--short 60] [--clients 8]
 
-BUNDLE is what ``potstill export`` wrote; the texts are those of DBpedia's test split. The arms, one after another:
+BUNDLE is what ``potstill export`` wrote; the texts are those of DBpedia's training split. The arms, one after another:
 
-- ``in process``: texts a second of ``predict`` on ``--texts`` at once, and milliseconds for one text alone, measured
-  before the server and after it, since the speed of a machine drifts;
+- ``in process``: texts a second of ``predict`` on ``--texts`` at once, and milliseconds for one text alone, in a
+  process of its own just before and just after ``saturated``, the server idle: the speed of a machine drifts;
 - ``unloaded``: one client, one text at a time;
 - ``saturated``: so many clients, each with its next request as soon as the last is answered, for ``--seconds``;
 - ``saturated by single texts``: the same with four times as many clients and one text a request;
 - ``half load``: requests of one text at random moments (a Poisson process), half as many a second as the last arm
   answered; milliseconds count from the moment a request was due, so that waiting for a connection counts;
-- ``reloaded``: as ``saturated``, while the bundle is opened anew (SIGHUP) every five seconds;
-- ``hung up on``: as ``saturated``, while twenty more clients a second ask and leave before they are answered.
+- ``reloaded``: as ``saturated``, while the bundle is asked to be opened anew (SIGHUP) every five seconds; how often it
+  was is asked of the server, and where it never was, or could not be, this ends with an error;
+- ``hung up on``: as ``saturated``, while other clients ask and leave before they are answered, one after another, at
+  most twenty a second; how many they were is told.
 
 Clients take their share of the same cores. The memory is the resident one, of the server where there is one, mean over
-the first and the last fifth of an arm. A request that was refused or whose connection was lost has failed. The figures
-are printed and kept in ``docs/measured``.
+the first and the last fifth of an arm. A request that was refused or whose connection was lost has failed; not so one
+on a connection that the server had closed as it went out, which is sent again. The figures are printed and kept in
+``docs/measured``.
 """
 
 from __future__ import annotations
@@ -24,23 +27,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
+import functools
+import gc
 import json
-import os
 import random
 import signal
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from inference import texts_of
+from inference_texts import texts_of
+from potstill.bundle import read_bundle
 from potstill.runtime.bundle_predictor import BundlePredictor
+from potstill.runtime.engine import choose_engine
+from process_memory import resident_mib
+from serving_clients import MIB, Server, latency, repeated
 from turns import Figures, store, table
 
 COMMAND = "from potstill.cli.main import main; main()"
@@ -51,28 +54,32 @@ ARMS = {
     "saturated": "clients that ask again at once, many texts a request",
     "saturated by single texts": "four times as many clients, one text a request",
     "half load": "single texts at random moments, half as many a second",
-    "reloaded": f"saturated, the bundle opened anew every {RELOADED_EVERY_S:g} s",
-    "hung up on": f"saturated, {1 / HUNG_UP_EVERY_S:g} clients a second leave before their answer",
+    "reloaded": f"saturated, asked to open the bundle anew every {RELOADED_EVERY_S:g} s",
+    "hung up on": "saturated, other clients leave before their answer",
 }
-LOST = 0
-"""The status of a request whose connection ended without an answer."""
-Draw = Callable[[int], list[str]]
 
 
 def main() -> None:
-    """Measure every arm, print the table and keep it."""
+    """Measure every arm, print the table and keep it; with ``--in-process``, print that arm's figures as JSON."""
     asked = parsed()
-    texts = texts_of(asked.data_dir, "test", asked.texts)
-    with BundlePredictor.open(asked.bundle) as predictor:
-        told = f"{predictor.bundle.name} ({predictor.bundle.graph.arithmetic}, {predictor.engine})"
-        before = in_process(predictor, texts)
+    if asked.in_process:
+        print(json.dumps(in_process(asked)))
+        return
+    texts, bundle = drawn_from(asked), read_bundle(asked.bundle)
+    # The clients share the cores with the server: no pauses for what was loaded before.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     with serving(asked.bundle) as (port, pid):
-        found = asyncio.run(load(port, pid, texts, asked))
-    with BundlePredictor.open(asked.bundle) as predictor:
-        after = in_process(predictor, texts)
-    figures = {"in process": {name: statistics.fmean((before[name], after[name])) for name in before}, **found}
+        figures = asyncio.run(load(port, pid, texts, asked))
+    told = f"{bundle.name} ({bundle.graph.arithmetic}, {choose_engine()})"
     title = f"A server of {told}, {asked.clients} clients, {asked.per_request} texts a request; {verdict(figures)}"
     print(table(store(asked.name, title=title, arms=ARMS, repeats=[figures], rate="texts_per_s", peers=["in process"])))
+
+
+def drawn_from(asked: argparse.Namespace) -> list[str]:
+    """The texts of the requests, and of the predictor in process."""
+    return texts_of(asked.data_dir, "train", asked.texts)
 
 
 def parsed() -> argparse.Namespace:
@@ -86,30 +93,47 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--per-request", type=int, default=32)
     parser.add_argument("--name", default="serving", help="of the file in docs/measured")
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def verdict(figures: Mapping[str, Figures]) -> str:
-    """The figures that are to hold: what is delivered, how late the last of a hundred is, and what failed."""
-    delivered = figures["saturated"]["texts_per_s"] / figures["in process"]["texts_per_s"]
+    """The figures that are to hold: what is delivered, how late the last of a hundred is, what failed, what grew."""
+    delivered, again, left = (_share(figures, arm) for arm in ("saturated", "reloaded", "hung up on"))
+    reloads, hang_ups = figures["reloaded"]["reloads"], figures["hung up on"]["hang_ups"]
     late = figures["half load"]["p99_ms"] / figures["unloaded"]["p50_ms"]
     failed = sum(found["failed"] for found in figures.values())
+    grew = {arm: found[MIB[1]] - found[MIB[0]] for arm, found in figures.items()}
+    most = max(grew, key=lambda arm: grew[arm])
     return (
-        f"saturated it delivers {delivered:.0%} of what the predictor does in process, at half load the 99th "
-        f"percentile is {late:.1f} times the median without load, {failed:.0f} requests failed"
+        f"saturated it delivers {delivered:.0%} of what the predictor does in process, {again:.0%} while reloaded "
+        f"{reloads:.0f} times, {left:.0%} while hung up on {hang_ups:.0f} times; at half load the 99th percentile is "
+        f"{late:.1f} times the median without load; {failed:.0f} requests failed; from the first to the last fifth of "
+        f"an arm memory grew by at most {grew[most]:.0f} MiB ({most})"
     )
 
 
-def in_process(predictor: BundlePredictor, texts: Sequence[str]) -> Figures:
+def _share(figures: Mapping[str, Figures], arm: str) -> float:
+    return figures[arm]["texts_per_s"] / figures["in process"]["texts_per_s"]
+
+
+def in_process(asked: argparse.Namespace) -> Figures:
     """The predictor itself: median of three runs over many texts, and of a hundred over one."""
-    predictor.predict(texts[:256])
-    rate = len(texts) / statistics.median(predictor.predict(texts).elapsed_s for _ in range(3))
-    took_ms = [1000 * predictor.predict([text]).elapsed_s for text in texts[:100]]
-    memory = resident_mib(os.getpid())
-    return {"texts_per_s": rate, **latency(took_ms), "requests": 103, "failed": 0, **dict.fromkeys(MIB, memory)}
+    texts = drawn_from(asked)
+    with BundlePredictor.open(asked.bundle) as predictor:
+        predictor.predict(texts[:256])
+        rate = len(texts) / statistics.median(predictor.predict(texts).elapsed_s for _ in range(3))
+        took_ms = [1000 * predictor.predict([text]).elapsed_s for text in texts[:100]]
+        memory = resident_mib()
+    figures = {"texts_per_s": rate, **latency(took_ms), "requests": 103, "failed": 0, "sent_again": 0}
+    return {**figures, **dict.fromkeys(MIB, memory)}
 
 
-MIB = ("mib_at_first", "mib_at_last")
+def in_process_apart() -> Figures:
+    """The same in a process of its own, which holds nothing while a server is measured."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--in-process"]
+    figures: Figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return figures
 
 
 @contextlib.contextmanager
@@ -129,172 +153,35 @@ def serving(bundle: Path) -> Iterator[tuple[int, int]]:
 
 
 async def load(port: int, pid: int, texts: Sequence[str], asked: argparse.Namespace) -> dict[str, Figures]:
-    """Every arm against a running server."""
+    """Every arm against a running server, and the predictor in process while that server has nothing to do."""
     randomness = random.Random(1)
     server = Server(port, pid, lambda n: randomness.choices(texts, k=n))
+    saturated = functools.partial(server.closed_loop, asked.clients, asked.per_request, asked.seconds)
     found = {"unloaded": await server.closed_loop(1, 1, asked.short)}
-    found["saturated"] = await server.closed_loop(asked.clients, asked.per_request, asked.seconds)
+    before = in_process_apart()
+    found["saturated"] = await saturated()
+    after = in_process_apart()
+    found["in process"] = {name: statistics.fmean((before[name], after[name])) for name in before}
     found["saturated by single texts"] = await server.closed_loop(4 * asked.clients, 1, asked.short)
     rate = found["saturated by single texts"]["texts_per_s"] / 2
     found["half load"] = await server.open_loop(rate, randomness, asked.short)
-    async with repeated(RELOADED_EVERY_S, server.reload):
-        found["reloaded"] = await server.closed_loop(asked.clients, asked.per_request, asked.seconds)
-    async with repeated(HUNG_UP_EVERY_S, lambda: server.hang_up(asked.per_request)):
-        found["hung up on"] = await server.closed_loop(asked.clients, asked.per_request, asked.seconds)
+    found["reloaded"] = await reloaded(server, saturated)
+    async with repeated(HUNG_UP_EVERY_S, lambda: server.hang_up(asked.per_request)) as done:
+        found["hung up on"] = await saturated()
+    found["hung up on"] |= {"hang_ups": done.times, "hang_ups_per_s": done.times / asked.seconds}
     return found
 
 
-@dataclass
-class Answers:
-    """What clients met: seconds, statuses, and how many texts were answered."""
-
-    took_ms: list[float] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-    n_texts: int = 0
-
-    def add(self, began: float, status: int, n_texts: int) -> None:
-        """One request that was answered now."""
-        self.took_ms.append(1000 * (time.perf_counter() - began))
-        self.statuses.append(status)
-        self.n_texts += n_texts if status == 200 else 0
-
-
-@dataclass
-class Server:
-    """A running server and ways to ask it for some seconds."""
-
-    port: int
-    pid: int
-    draw: Draw
-
-    async def closed_loop(self, n_clients: int, n_texts: int, seconds: float) -> Figures:
-        """Clients that ask again as soon as they are answered."""
-        answers, began = Answers(), time.perf_counter()
-
-        async def go_on() -> None:
-            client = Client(self.port)
-            while time.perf_counter() - began < seconds:
-                texts, asked_at = self.draw(n_texts), time.perf_counter()
-                answers.add(asked_at, await client.ask(texts), n_texts)
-
-        return await self._figures(answers, *(go_on() for _ in range(n_clients)))
-
-    async def open_loop(self, per_s: float, randomness: random.Random, seconds: float) -> Figures:
-        """Single texts at moments that do not depend on how the last ones fared."""
-        answers, idle = Answers(), [Client(self.port) for _ in range(64)]
-
-        async def one(due: float) -> None:
-            client = idle.pop() if idle else Client(self.port)
-            answers.add(due, await client.ask(self.draw(1)), 1)
-            idle.append(client)
-
-        async def go_on() -> None:
-            under_way: set[Awaitable[None]] = set()
-            due = began = time.perf_counter()
-            while due - began < seconds:
-                await asyncio.sleep(max(0, due - time.perf_counter()))
-                under_way.add(asyncio.ensure_future(one(due)))
-                due += randomness.expovariate(per_s)
-            await asyncio.gather(*under_way)
-
-        return await self._figures(answers, go_on())
-
-    async def reload(self) -> None:
-        """Have every bundle opened anew."""
-        subprocess.run(["kill", "-HUP", str(self.pid)], check=True)
-
-    async def hang_up(self, n_texts: int) -> None:
-        """Ask and leave after a moment."""
-        client = Client(self.port)
-        await client.send(self.draw(n_texts))
-        await asyncio.sleep(0.02)
-        client.close()
-
-    async def _figures(self, answers: Answers, *clients: Awaitable[None]) -> Figures:
-        began, memory = time.perf_counter(), list[float]()
-
-        async def look() -> None:
-            memory.append(resident_mib(self.pid))
-
-        async with repeated(0.25, look):
-            await asyncio.gather(*clients)
-        rate = answers.n_texts / (time.perf_counter() - began)
-        failed, fifth = sum(status != 200 for status in answers.statuses), max(1, len(memory) // 5)
-        return {
-            "texts_per_s": rate,
-            **latency(answers.took_ms),
-            "requests": len(answers.statuses),
-            "failed": failed,
-            MIB[0]: statistics.fmean(memory[:fifth]),
-            MIB[1]: statistics.fmean(memory[-fifth:]),
-        }
-
-
-class Client:
-    """One connection that is kept, with as little between it and the socket as can be."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, texts: Sequence[str]) -> int:
-        """The status of one request for predictions, LOST where there was none."""
-        try:
-            reader = await self.send(texts)
-            said = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(said.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-        except (OSError, asyncio.IncompleteReadError):
-            self.streams = None
-            return LOST
-        return int(said.split(b" ", 2)[1])
-
-    async def send(self, texts: Sequence[str]) -> asyncio.StreamReader:
-        """Ask, and give what the answer can be read from."""
-        # The server closes what was idle for five seconds.
-        if self.streams is None or self.streams[0].at_eof():
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
-        reader, writer = self.streams
-        body = json.dumps({"inputs": [[text] for text in texts], "truncate": True}).encode()
-        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-        writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
-        await writer.drain()
-        return reader
-
-    def close(self) -> None:
-        """Leave."""
-        if self.streams is not None:
-            self.streams[1].close()
-
-
-@contextlib.asynccontextmanager
-async def repeated(every_s: float, act: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Meanwhile ``act`` once in so many seconds, however long it takes."""
-
-    async def go_on() -> None:
-        began = time.perf_counter()
-        for n in itertools.count(1):
-            await act()
-            await asyncio.sleep(max(0, began + n * every_s - time.perf_counter()))
-
-    going_on = asyncio.ensure_future(go_on())
-    try:
-        yield
-    finally:
-        going_on.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await going_on
-
-
-def latency(took_ms: Sequence[float]) -> Figures:
-    """Percentiles in milliseconds."""
-    return dict(zip(("p50_ms", "p95_ms", "p99_ms"), np.percentile(took_ms, [50, 95, 99]).tolist(), strict=True))
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+async def reloaded(server: Server, saturated: Callable[[], Awaitable[Figures]]) -> Figures:
+    """As ``saturated`` while the bundle is opened anew; that it was, every time it ended, is asked of the server."""
+    before = server.reloads()
+    async with repeated(RELOADED_EVERY_S, server.reload) as done:
+        figures = await saturated()
+    await asyncio.sleep(RELOADED_EVERY_S)  # for the one under way
+    opened, failed = (server.reloads()[result] - before[result] for result in ("opened", "failed"))
+    if failed or not opened:
+        raise RuntimeError(f"asked to reload {done.times} times, the server did {opened} times and failed {failed}")
+    return {**figures, "reloads_asked": done.times, "reloads": opened}
 
 
 if __name__ == "__main__":
