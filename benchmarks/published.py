@@ -180,7 +180,7 @@ EXPECTED: Mapping[str, str] = {
         "The teacher next, then the student, the BiLSTM last."
     ),
     "e4-strategies": (
-        "The head alone far below the others, as published; full and hybrid not to be told apart; weights of labels "
+        "The head alone far below the others, as published; full and hybrid not to be told apart; class weights "
         "without effect, because the groups are of nearly one size; lower rates for lower layers a little worse in so "
         "short a training."
     ),

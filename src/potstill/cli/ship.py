@@ -35,7 +35,7 @@ def export(
     ] = "int8",
     force: Annotated[bool, typer.Option("--force", help="Write it also outside the tolerance, marked so.")] = False,
     gate_rows: Annotated[
-        int | None, typer.Option(min=1, help="Held-out rows that are compared at most, evenly spaced; 5,000.")
+        int | None, typer.Option(min=1, help="Rows of the selection split to compare, at most; 5,000, evenly spaced.")
     ] = None,
     calibration_texts: Annotated[
         int | None, typer.Option(min=1, help="Training texts that int8 is fitted on, evenly spaced; 256.")

@@ -1,4 +1,4 @@
-"""The loss against the labels: cross-entropy and its kin, with weights of labels and focus on what is undecided."""
+"""The loss against the labels: cross-entropy and its kin, with class weights and focus on what is undecided."""
 
 from __future__ import annotations
 

@@ -80,6 +80,6 @@ def bilstm_parts(recipe: Recipe, task: TaskSection) -> dict[str, Any]:
 
 
 def tfidf_parts(recipe: Recipe, task: TaskSection) -> dict[str, Any]:
-    """What a recipe says of its linear model on ``task``, with the metric and the weights of labels of all arms."""
+    """What a recipe says of its linear model on ``task``, with the metric and the class weights of all arms."""
     shared = recipe.finetune_for(task)
     return {"tfidf": recipe.tfidf, "metric": shared.metric, "class_weights": shared.class_weights}

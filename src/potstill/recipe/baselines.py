@@ -42,8 +42,8 @@ class BilstmArmSection(BilstmSection):
 
     finetune: dict[str, Any] = Field(
         default_factory=dict,
-        description="Fields of finetune for it. Lengths, windows, batches, weights of labels, metric and machine are "
-        "those of the other arms; how it learns is its own: rate 1e-3, 10 epochs, the best of them kept.",
+        description="Fields of finetune for it. Lengths, windows, batches, class weights, metric and machine are "
+        "those of the other arms; how it learns is its own: learning rate 1e-3, 10 epochs, the best of them kept.",
     )
 
 

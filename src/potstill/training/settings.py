@@ -72,7 +72,8 @@ def training_device() -> torch.device:
 
 
 def resolve_precision(precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic behind ``auto``: bf16 where matrices are multiplied faster in it, measured on a CPU, else float32.
+    """The arithmetic behind ``auto``: on a GPU bf16, or fp16 where it has none; on a CPU bf16 where matrices were
+    measured to be multiplied faster in it, else float32.
 
     Raises RecipeError for fp16 without a GPU.
     """
