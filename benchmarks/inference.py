@@ -175,3 +175,7 @@ def with_bundle(work: Path, bundle: str, engine: str | None) -> Classify:
 
     predictor = BundlePredictor.open(work / bundle, engine=engine, cleaned=True)
     return lambda texts: predictor.predict(texts).logits
+
+
+if __name__ == "__main__":
+    main()

@@ -79,16 +79,29 @@ def _fuse(plain: Path, config: Any, out: Path, *, attention: bool) -> None:
 
 
 def _round_dynamically(fused: Path, out: Path) -> None:
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        str(fused), str(out), weight_type=QuantType.QInt8, per_channel=True, extra_options=_types_unknown()
+        str(fused),
+        str(out),
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        # Shapes, and with them types, are not followed through the fused operators.
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
 
 
 def _round_statically(fused: Path, out: Path, fitted_on: Samples) -> None:
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
-    from onnxruntime.quantization import quantize_static as quantise
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         left = iter(fitted_on)
@@ -96,30 +109,23 @@ def _round_statically(fused: Path, out: Path, fitted_on: Samples) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.left, None)
 
-    quantise(
-        str(fused),
+    # What is read from an operator of unknown type would be left in float32.
+    model = SymbolicShapeInference.infer_shapes(onnx.load(fused), auto_merge=True)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    quantize_static(
+        model,
         str(out),
         Reader(),
         quant_format=QuantFormat.QDQ,
+        nodes_to_quantize=[node.name for node in products if node.input[1] in weights],
         op_types_to_quantize=["MatMul"],
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
-        # What follows a product reads float32, and so does a product of two that are computed.
-        extra_options={
-            **_types_unknown(),
-            "MatMulConstBOnly": True,
-            "OpTypesToExcludeOutputQuantization": ["MatMul"],
-        },
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},  # what follows a product reads float32
     )
-
-
-def _types_unknown() -> dict[str, Any]:
-    """Shapes, and with them types, are not followed through fused operators."""
-    from onnx import TensorProto
-
-    return {"DefaultTensorType": TensorProto.FLOAT}
 
 
 def for_openvino(source: Path, out: Path, fitted_on: Samples) -> None:

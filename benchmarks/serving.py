@@ -35,6 +35,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +49,7 @@ from serving_clients import MIB, Server, latency, repeated
 from turns import Figures, store, table
 
 COMMAND = "from potstill.cli.main import main; main()"
-RELOADED_EVERY_S, HUNG_UP_EVERY_S = 5.0, 0.05
+RELOADED_EVERY_S, HUNG_UP_EVERY_S, LINES_TOLD = 5.0, 0.05, 60
 ARMS = {
     "in process": "the predictor, all texts at once; milliseconds of one text alone",
     "unloaded": "one client, one text at a time",
@@ -138,18 +140,24 @@ def in_process_apart() -> Figures:
 
 @contextlib.contextmanager
 def serving(bundle: Path) -> Iterator[tuple[int, int]]:
-    """A server of the bundle: its port and process. Its log is read and thrown away."""
-    command = [sys.executable, "-c", COMMAND, "serve", str(bundle), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        port = int(json.loads(server.stderr.readline())["addresses"][0].rpartition(":")[2])
-        with subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL):
-            try:
-                yield port, server.pid
-            finally:
-                server.send_signal(signal.SIGTERM)
-                if server.wait(60):
-                    raise RuntimeError(f"the server ended with exit code {server.returncode}")
+    """A server of the bundle: its port and process. Where that ends badly, the last of its log is told."""
+    command = [sys.executable, "-X", "faulthandler", "-c", COMMAND, "serve", str(bundle), "--port", "0"]
+    with tempfile.NamedTemporaryFile() as file, subprocess.Popen(command, stderr=file) as server:
+        log = Path(file.name)
+        while b"\n" not in log.read_bytes() and server.poll() is None:
+            time.sleep(0.05)
+        try:
+            yield _port_in(log), server.pid
+        finally:
+            server.send_signal(signal.SIGTERM)
+            if server.wait(60):
+                told = "\n".join(log.read_text(encoding="utf-8").splitlines()[-LINES_TOLD:])
+                raise RuntimeError(f"the server ended with exit code {server.returncode}:\n{told}")
+
+
+def _port_in(log: Path) -> int:
+    first, *_ = log.read_text(encoding="utf-8").splitlines()
+    return int(json.loads(first)["addresses"][0].rpartition(":")[2])
 
 
 async def load(port: int, pid: int, texts: Sequence[str], asked: argparse.Namespace) -> dict[str, Figures]:
