@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,24 @@ def test_bundles_are_served_as_they_predict(bundles, caches):
                 for result, probabilities in zip(told, expected.probabilities.tolist(), strict=True):
                     assert list(result["probabilities"].values()) == pytest.approx(probabilities, abs=1e-5)
             assert client.get("/info").json()["model_dtype"] == "float32"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_bundle_survives_being_opened_anew_again_and_again(bundles, caches):
+    # OpenVINO unloads its plugin with the last of its cores, under threads that still run: the process died of it
+    command = [sys.executable, "-c", "from potstill.cli.main import main; main()", "serve", str(bundles["reviews"])]
+    environment = {**os.environ, **caches}
+    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        (address,) = json.loads(process.stderr.readline())["addresses"]
+        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
+            for n in range(1, 5):
+                process.send_signal(signal.SIGHUP)
+                while f'result="opened"}} {n}.0' not in client.get("/metrics").text:
+                    time.sleep(0.05)
+                assert client.post("/predict", json={"inputs": "a good film"}).status_code == 200
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0

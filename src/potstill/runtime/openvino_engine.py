@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ class OpenVinoEngine:
         """Compile ``model`` for as many streams as ``plan`` says; BundleError where it cannot be."""
         self.plan = plan
         try:
-            self._compiled = openvino.Core().compile_model(str(model), "CPU", _settings(plan))
+            self._compiled = _core().compile_model(str(model), "CPU", _settings(plan))
         except RuntimeError as error:
             raise cannot_open(model, self.name, error) from error
         require_inputs(model, [port.any_name for port in self._compiled.inputs], graph)
@@ -44,6 +45,12 @@ class OpenVinoEngine:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
         return self._of_thread.request
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the process: with the last core its plugin is unloaded, under threads of models let go of later."""
+    return openvino.Core()
 
 
 def _settings(plan: ThreadPlan) -> dict[str, Any]:
