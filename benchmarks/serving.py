@@ -51,6 +51,9 @@ from turns import Figures, store, table
 COMMAND = "from potstill.cli.main import main; main()"
 RELOADED_EVERY_S, HUNG_UP_EVERY_S = 5.0, 0.05
 REQUEST, LINES_TOLD = '"event": "request"', 40
+LONG = ("saturated", "reloaded", "hung up on")
+"""The arms whose memory is looked at."""
+
 ARMS = {
     "in process": "the predictor, all texts at once; milliseconds of one text alone",
     "unloaded": "one client, one text at a time",
@@ -106,7 +109,7 @@ def verdict(figures: Mapping[str, Figures]) -> str:
     reloads, hang_ups = figures["reloaded"]["reloads"], figures["hung up on"]["hang_ups"]
     late = figures["half load"]["p99_ms"] / figures["unloaded"]["p50_ms"]
     failed = sum(found["failed"] for found in figures.values())
-    grew = {arm: found[MIB[1]] - found[MIB[0]] for arm, found in figures.items()}
+    grew = {arm: figures[arm][MIB[1]] - figures[arm][MIB[0]] for arm in LONG}
     most = max(grew, key=lambda arm: grew[arm])
     return (
         f"saturated it delivers {delivered:.0%} of what the predictor does in process, {again:.0%} while reloaded "

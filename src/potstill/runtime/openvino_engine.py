@@ -14,6 +14,9 @@ import openvino
 from potstill.bundle import Graph
 from potstill.runtime.engine import ThreadPlan, cannot_open, require_inputs
 
+# Fills a table of OpenVINO's Python binding: two threads that are the first to need it wait for each other for ever.
+openvino.Type.i64.to_dtype()
+
 
 class OpenVinoEngine:
     """A graph compiled for the processor; each thread that calls it has a request of its own.
