@@ -15,7 +15,7 @@ from potstill.export import graph as graph_module
 from potstill.export.graph import OPSET, keep_embeddings, write_graph
 from potstill.models.bilstm import BilstmConfig, new_bilstm
 from potstill.models.pooled_classifier import HeadShape
-from potstill.runtime.engine import ThreadPlan, open_engine
+from potstill.runtime.engine import ThreadPlan, open_graph
 
 SLOW = pytest.mark.slow
 SIZES = {"vocab_size": 60, "max_position_embeddings": 40, "initializer_range": 0.3}
@@ -53,8 +53,9 @@ def said_alike(model, rows, tmp_path, pad=PAD):
     expected = alone(model, rows, written.inputs)
     assert np.ptp(expected) > 0.1
     for name in ("openvino", "onnxruntime"):
-        engine = open_engine(tmp_path / "model.onnx", written, ThreadPlan(1, 1), name)
-        assert engine.n_outputs == 3
+        opened = open_graph(tmp_path / "model.onnx", written, ThreadPlan(1, 1), name)
+        engine = opened.compile(ThreadPlan(1, 1))
+        assert opened.n_outputs == 3
         for batch in ([0], [2], [1, 2], [5, 3, 0, 1, 4, 2], [4, 5]):
             padded = pad_rows(rows, batch, pad)
             logits = engine.run({name: padded[name] for name in written.inputs})

@@ -23,7 +23,7 @@ from potstill.export.quantise import written_graphs
 from potstill.export.rewriting import Rewriter
 from potstill.export.rounding import choose_rounding
 from potstill.export.sensitivity import embeddings_error, group_errors
-from potstill.runtime.engine import ThreadPlan, open_engine
+from potstill.runtime.engine import ThreadPlan, open_graph
 
 PAD = 0
 DISTILBERT_PARTS = (("q_lin", "k_lin", "v_lin"), ("out_lin",), ("lin1",), ("lin2",))
@@ -64,8 +64,8 @@ def exported(exported_once, tmp_path):
 
 def run(file, graph, rows, engine):
     padded = pad_rows(rows, range(len(rows)), PAD)
-    opened = open_engine(file, graph, ThreadPlan(1, 1), engine)
-    return opened.run({name: padded[name] for name in graph.inputs})
+    plan = ThreadPlan(1, 1)
+    return open_graph(file, graph, plan, engine).compile(plan).run({name: padded[name] for name in graph.inputs})
 
 
 def in_order(batches, rows):

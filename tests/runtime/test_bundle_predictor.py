@@ -15,7 +15,7 @@ from potstill.bundle import read_bundle
 from potstill.errors import BundleError, DataError, UsageError
 from potstill.records import sigmoid
 from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer
-from potstill.runtime.engine import ThreadPlan, for_many_batches, for_one_batch, installed_engines, open_engine
+from potstill.runtime.engine import ThreadPlan, for_many_batches, for_one_batch, installed_engines, open_graph
 from potstill.runtime.torch_predictor import TorchPredictor
 
 WORDS = ("the", "good", "bad", "film", "dull", "story", "was", "lovely", "unknownword", "42", "é", "北京")
@@ -30,9 +30,6 @@ def texts():
 class CountingEngine:
     """Logits that tell of a row what the engine saw of it: its length and its first and last token."""
 
-    name = "counting"
-    n_outputs: int | None = 2
-
     def __init__(self, plan, seen):
         self.plan, self.seen = plan, seen
 
@@ -42,16 +39,29 @@ class CountingEngine:
         return np.stack([lengths, batch["input_ids"][:, 1]], axis=1).astype(np.float32)
 
 
+class CountingGraph:
+    """A graph of which counting engines are compiled."""
+
+    name = "counting"
+    n_outputs: int | None = 2
+
+    def __init__(self, seen, single_widths):
+        self.seen, self.single_widths = seen, single_widths
+
+    def compile(self, plan):
+        return CountingEngine(plan, self.seen)
+
+
 @pytest.fixture
 def counting(bundles):
     """A predictor over the counting engine, and what the engine saw."""
 
-    def make(task="reviews", cleaning=(), **options):
+    def make(task="reviews", cleaning=(), single_widths=(), **options):
         seen: list = []
         bundle = read_bundle(bundles[task])
         bundle = replace(bundle, reading=replace(bundle.reading, cleaning=cleaning))
         tokenizer = open_tokenizer(bundles[task], bundle)
-        return BundlePredictor(bundle, tokenizer, lambda plan: CountingEngine(plan, seen), **options), seen
+        return BundlePredictor(bundle, tokenizer, CountingGraph(seen, single_widths), **options), seen
 
     return make
 
@@ -119,6 +129,48 @@ def test_one_batch_gets_all_threads_and_many_share_them(counting, texts):
         predictor.predict(texts * 20)
     assert {plan for plan, _, _ in seen} == {ThreadPlan(3, 1)}
     assert all(name.startswith("potstill-batch") for _, _, name in seen)
+
+
+def test_a_text_alone_gets_an_engine_of_its_width_where_one_pays(counting):
+    predictor, seen = counting(threads=2, single_widths=(8, 16, 64))
+    for n_words in (1, 6, 7, 14, 20):  # and two special tokens; no text is longer than 40
+        predictor.predict(["the " * n_words])
+    assert [(plan.width, shape) for plan, shape, _ in seen] == [
+        (8, (1, 8)),
+        (8, (1, 8)),
+        (16, (1, 16)),
+        (16, (1, 16)),
+        (None, (1, 32)),
+    ]
+    seen.clear()
+    predictor.predict(["the", "the"])
+    assert {plan.width for plan, _, _ in seen} == {None}
+
+
+def test_engines_are_compiled_when_they_are_needed_and_once(counting, monkeypatch, texts):
+    compiled = []
+
+    def compile_(graph, plan):
+        compiled.append(plan)
+        return CountingEngine(plan, graph.seen)
+
+    monkeypatch.setattr(CountingGraph, "compile", compile_)
+    predictor, _ = counting(threads=2, single_widths=(8,))
+    assert compiled == []
+    with predictor:
+        for _ in range(2):
+            predictor.predict(["the"])
+            predictor.predict(texts * 20)
+    assert sorted(compiled, key=str) == [ThreadPlan(1, 2, 8), ThreadPlan(2, 1)]
+
+
+@pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
+def test_an_engine_of_one_width_says_what_the_other_says(task, bundles, texts):
+    # oracle: ONNX Runtime, which has none
+    given = [(text, text[:20]) for text in texts] if task == "pairs" else texts
+    openvino, onnxruntime = (BundlePredictor.open(bundles[task], engine=name) for name in ("openvino", "onnxruntime"))
+    for text in given:
+        np.testing.assert_allclose(openvino.predict([text]).logits, onnxruntime.predict([text]).logits, atol=1e-4)
 
 
 def test_batches_keep_to_the_number_of_tokens(counting, texts):
@@ -201,7 +253,7 @@ def test_plans_take_all_cores_unless_told():
 
 
 def test_a_graph_of_another_number_of_labels_is_refused(bundles, counting, monkeypatch):
-    monkeypatch.setattr(CountingEngine, "n_outputs", 7)
+    monkeypatch.setattr(CountingGraph, "n_outputs", 7)
     with pytest.raises(BundleError, match=r"7 outputs.*found 2"):
         counting()
 
@@ -241,7 +293,7 @@ def test_a_graph_of_other_inputs_is_refused(bundles, engine):
     if graph.inputs == bundle.graph.inputs:
         graph = replace(graph, inputs=("input_ids", "attention_mask"))
     with pytest.raises(BundleError, match="takes other inputs"):
-        open_engine(bundles["reviews"] / "model.onnx", graph, ThreadPlan(1, 1), engine)
+        open_graph(bundles["reviews"] / "model.onnx", graph, ThreadPlan(1, 1), engine)
 
 
 def test_an_engine_that_is_not_there_is_named(bundles, monkeypatch):

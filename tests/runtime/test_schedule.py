@@ -101,3 +101,13 @@ def test_an_engine_meets_a_bounded_number_of_shapes(n_texts):
 def test_a_text_that_no_batch_holds_is_refused():
     with pytest.raises(ValueError, match="a row of 513 tokens in a batch of 512"):
         schedule_rows(np.array([513, 2]), 512, 2, LONGEST)
+
+
+def test_a_row_alone_gets_the_next_width_that_an_engine_has_for_it():
+    def width(length, max_length=LONGEST):
+        return schedule_rows(np.array([length]), 1024, 2, max_length, (24, 48)).widths
+
+    assert [width(n) for n in (3, 24, 25, 48, 49, 70)] == [[24], [24], [48], [48], [64], [80]]
+    assert width(26, max_length=40) == [32]  # no row may be wider
+    assert width(33, max_length=40) == [40]
+    assert schedule_rows(np.array([20, 480]), 1024, 1, LONGEST, (24, 48)).widths == [480, 24]

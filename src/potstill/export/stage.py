@@ -23,7 +23,7 @@ from potstill.models.linear import is_linear
 from potstill.records import Predictions
 from potstill.runs import RunFolder, write_text
 from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer
-from potstill.runtime.engine import Engine, ThreadPlan, choose_engine, open_engine
+from potstill.runtime.engine import choose_engine, for_one_batch, open_graph
 
 FORMATS = tuple(TOLERANCES)
 """In what arithmetic a bundle can be written, the default first."""
@@ -174,10 +174,8 @@ def _gate(
     if bundle.vocabulary is not None:  # texts in other pieces have other logits, by intent
         tolerance = replace(tolerance, logit_difference=None)
 
-    def opened(plan: ThreadPlan) -> Engine:
-        return open_engine(partial / bundle.graph.file, bundle.graph, plan, engine)
-
-    with BundlePredictor(bundle, open_tokenizer(partial, bundle), opened, cleaned=True) as predictor:
+    graph = open_graph(partial / bundle.graph.file, bundle.graph, for_one_batch(None), engine)
+    with BundlePredictor(bundle, open_tokenizer(partial, bundle), graph, cleaned=True) as predictor:
         said = predictor.predict(split.select(rows).texts)
     expected = take(stored, rows)
     assert expected.targets is not None

@@ -19,7 +19,7 @@ from potstill.data.tokens import EncodedTexts, Kept, TextTokenizer
 from potstill.data.windows import UNCUT, cut_windows, pool_windows
 from potstill.errors import BundleError, DataError, ModelError, UsageError
 from potstill.records import Predictions, ProblemType, Text, is_unicode
-from potstill.runtime.engine import Engine, ThreadPlan, for_many_batches, for_one_batch, open_engine
+from potstill.runtime.engine import Engine, OpenedGraph, ThreadPlan, for_many_batches, for_one_batch, open_graph
 from potstill.runtime.lookahead import ahead
 from potstill.runtime.row_texts import TextReader
 from potstill.runtime.schedule import BATCH_TOKENS, schedule_rows
@@ -40,14 +40,14 @@ class BundlePredictor:
         self,
         bundle: Bundle,
         tokenizer: TextTokenizer,
-        opened: Callable[[ThreadPlan], Engine],
+        graph: OpenedGraph,
         *,
         threads: int | None = None,
         streams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         cleaned: bool = False,
     ) -> None:
-        """Take a bundle, its tokenizer, and what opens its graph for a plan of threads; one is opened now.
+        """Take a bundle, its tokenizer and its graph, of which engines are compiled when they are first needed.
 
         ``threads`` is how many cores may be used, None for all; ``streams`` is how many batches are run side by side
         where there are many, None for as many as threads. With ``cleaned``, texts are taken as they come; without, they
@@ -64,10 +64,10 @@ class BundlePredictor:
         self.max_length = bundle.reading.max_length
         self._budget = max(batch_tokens, self.max_length)
         self._cleaning = TextReader(bundle.reading) if bundle.reading.cleaning and not cleaned else None
-        self._opened = opened
-        self._alone = opened(for_one_batch(threads))
-        self._many_plan = _plan_of_many(threads, streams)
-        self._many: tuple[Engine, ThreadPoolExecutor] | None = None
+        self._graph = graph
+        self._alone_plan, self._many_plan = for_one_batch(threads), _plan_of_many(threads, streams)
+        self._engines: dict[ThreadPlan, Engine] = {}
+        self._pool: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
         self._check_outputs()
 
@@ -89,24 +89,23 @@ class BundlePredictor:
         Raises BundleError for whatever is wrong with the folder, UsageError where there is no such engine.
         """
         bundle = read_bundle(folder)
-        tokenizer, model = open_tokenizer(Path(folder), bundle), Path(folder) / bundle.graph.file
-
-        def opened(plan: ThreadPlan) -> Engine:
-            return open_engine(model, bundle.graph, plan, engine)
-
+        tokenizer = open_tokenizer(Path(folder), bundle)
+        graph = open_graph(Path(folder) / bundle.graph.file, bundle.graph, for_one_batch(threads), engine)
         return cls(
-            bundle, tokenizer, opened, threads=threads, streams=streams, batch_tokens=batch_tokens, cleaned=cleaned
+            bundle, tokenizer, graph, threads=threads, streams=streams, batch_tokens=batch_tokens, cleaned=cleaned
         )
 
     @property
     def engine(self) -> str:
         """The name of the inference engine."""
-        return self._alone.name
+        return self._graph.name
 
     @property
-    def setting(self) -> tuple[str, int, int, int]:
-        """What decides the last digits of a logit beside bundle and texts: engine, streams, their threads, budget."""
-        return self.engine, self._many_plan.streams, self._many_plan.threads, self._budget
+    def setting(self) -> tuple[str, int, int, int, tuple[int, ...]]:
+        """What decides the last digits of a logit beside bundle and texts: engine, streams, their threads, budget, and
+        the widths of texts alone."""
+        plan = self._many_plan
+        return self.engine, plan.streams, plan.threads, self._budget, self._graph.single_widths
 
     def predict(self, texts: Sequence[Text]) -> Predictions:
         """Predictions for ``texts`` in their order, ``ids`` counting from 0; the time includes tokenisation.
@@ -141,9 +140,9 @@ class BundlePredictor:
     def close(self) -> None:
         """Let go of the threads that run batches; the predictor can go on and starts others."""
         with self._making:
-            if self._many is not None:
-                self._many[1].shutdown()
-                self._many = None
+            if self._pool is not None:
+                self._pool.shutdown()
+                self._pool = None
 
     def __enter__(self) -> BundlePredictor:
         """Itself, closed at the end of the block."""
@@ -173,29 +172,36 @@ class BundlePredictor:
     def _logits(self, rows: EncodedTexts) -> np.ndarray:
         """``(n_rows, k)`` float32."""
         logits = np.empty((len(rows), len(self.label_names)), dtype=np.float32)
-        plan = schedule_rows(rows.lengths, self._budget, self._many_plan.streams, self.max_length)
-        if plan.side_by_side:
-            engine, pool = self._for_many()
-            run: Callable[..., Iterable[np.ndarray]] = pool.map
-        else:
-            engine, run = self._alone, map
-        answers = run(lambda batch, width: self._run(engine, rows, batch, width), plan.batches, plan.widths)
-        for batch, found in zip(plan.batches, answers, strict=True):
+        widths = self._graph.single_widths
+        schedule = schedule_rows(rows.lengths, self._budget, self._many_plan.streams, self.max_length, widths)
+
+        def run(batch: np.ndarray, width: int) -> np.ndarray:
+            if schedule.side_by_side:
+                plan = self._many_plan
+            else:
+                fixed = len(batch) == 1 and width in widths
+                plan = replace(self._alone_plan, width=width) if fixed else self._alone_plan
+            padded = pad_rows(rows, batch, self.tokenizer.pad_id, width)
+            return self._engine(plan).run({name: padded[name] for name in self.bundle.graph.inputs})
+
+        run_all: Callable[..., Iterable[np.ndarray]] = self._threads().map if schedule.side_by_side else map
+        for batch, found in zip(schedule.batches, run_all(run, schedule.batches, schedule.widths), strict=True):
             logits[batch] = found
         return logits
 
-    def _run(self, engine: Engine, rows: EncodedTexts, batch: np.ndarray, width: int) -> np.ndarray:
-        padded = pad_rows(rows, batch, self.tokenizer.pad_id, width)
-        return engine.run({name: padded[name] for name in self.bundle.graph.inputs})
+    def _engine(self, plan: ThreadPlan) -> Engine:
+        if plan not in self._engines:
+            with self._making:
+                if plan not in self._engines:
+                    self._engines[plan] = self._graph.compile(plan)
+        return self._engines[plan]
 
-    def _for_many(self) -> tuple[Engine, ThreadPoolExecutor]:
-        """The engine for many batches and its threads, made when they are first needed."""
+    def _threads(self) -> ThreadPoolExecutor:
+        """The threads that batches run in side by side."""
         with self._making:
-            if self._many is None:
-                plan = self._many_plan
-                engine = self._alone if plan == self._alone.plan else self._opened(plan)
-                self._many = engine, ThreadPoolExecutor(plan.streams, thread_name_prefix="potstill-batch")
-            return self._many
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._many_plan.streams, thread_name_prefix="potstill-batch")
+            return self._pool
 
     def _predictions(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], elapsed_s: float) -> Predictions:
         if len(parts) == 1:
@@ -215,7 +221,7 @@ class BundlePredictor:
         return predictions if self.bundle.decisions is None else self.bundle.decisions.apply(predictions)
 
     def _check_outputs(self) -> None:
-        n_outputs = self._alone.n_outputs
+        n_outputs = self._graph.n_outputs
         if n_outputs is not None and n_outputs != len(self.label_names):
             raise BundleError(
                 f"the graph of the bundle {self.bundle.name} has {n_outputs} outputs, and the bundle another number of "

@@ -1,4 +1,4 @@
-"""Inference engines behind one small protocol: both open the same ``model.onnx``. No torch."""
+"""Inference engines behind two small protocols: both open the same ``model.onnx``. No torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ ENGINES = ("openvino", "onnxruntime")
 
 @dataclass(frozen=True)
 class ThreadPlan:
-    """How an engine uses the cores: ``streams`` batches at a time, each by ``threads`` threads."""
+    """How an engine uses the cores: ``streams`` batches at a time, each by ``threads`` threads.
+
+    width: the engine takes nothing but one row of so many positions; None for batches of any shape.
+    """
 
     streams: int
     threads: int
+    width: int | None = None
 
 
 def for_one_batch(threads: int | None) -> ThreadPlan:
@@ -45,15 +49,9 @@ def _checked(threads: int | None) -> int:
 
 
 class Engine(Protocol):
-    """A graph that is ready to run.
+    """A graph that is compiled and ready to run. plan: how it uses the cores, and of which shape its batches are."""
 
-    name: of the engine. plan: how it uses the cores. n_outputs: columns of the logits, None where the graph does not
-    say.
-    """
-
-    name: str
     plan: ThreadPlan
-    n_outputs: int | None
 
     def run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits ``(n, k)`` float32 of a padded batch, each input ``(n, length)`` int64. From several threads at once,
@@ -62,25 +60,43 @@ class Engine(Protocol):
         ...
 
 
+class OpenedGraph(Protocol):
+    """A graph that was read and found in order.
+
+    name: of the engine. n_outputs: columns of the logits, None where the graph does not say. single_widths: in rising
+    order, those for which an engine of its own pays where a row is run alone; each holds the weights once more.
+    """
+
+    name: str
+    n_outputs: int | None
+    single_widths: tuple[int, ...]
+
+    def compile(self, plan: ThreadPlan) -> Engine:
+        """An engine for ``plan``; BundleError where there cannot be one."""
+        ...
+
+
 def installed_engines() -> tuple[str, ...]:
     """Names of the engines that are installed, the default first."""
     return tuple(name for name in ENGINES if importlib.util.find_spec(name) is not None)
 
 
-def open_engine(model: Path, graph: Graph, plan: ThreadPlan, name: str | None = None) -> Engine:
+def open_graph(model: Path, graph: Graph, plan: ThreadPlan, name: str | None = None) -> OpenedGraph:
     """The graph in ``model`` in the engine called ``name``, by default the first that is installed.
+
+    ``plan`` is the one that will be compiled first; an engine that reads a graph only to run it does so now.
 
     Raises UsageError for an engine that is not there, BundleError for a graph that it cannot open or that takes other
     inputs than ``graph`` says.
     """
     chosen = choose_engine(name)
     if chosen == "openvino":
-        from potstill.runtime.openvino_engine import OpenVinoEngine
+        from potstill.runtime.openvino_engine import OpenVinoGraph
 
-        return OpenVinoEngine(model, graph, plan)
-    from potstill.runtime.onnxruntime_engine import OnnxRuntimeEngine
+        return OpenVinoGraph(model, graph)
+    from potstill.runtime.onnxruntime_engine import OnnxRuntimeGraph
 
-    return OnnxRuntimeEngine(model, graph, plan)
+    return OnnxRuntimeGraph(model, graph, plan)
 
 
 def choose_engine(name: str | None = None) -> str:

@@ -18,6 +18,42 @@ from potstill.runtime.engine import ThreadPlan, cannot_open, require_inputs
 openvino.Type.i64.to_dtype()
 
 
+class OpenVinoGraph:
+    """A graph that was read once; engines compiled of it share what it holds, but not the weights as kernels want them.
+
+    Where shapes change from call to call, OpenVINO prepares every product anew. For a short text that is much of the
+    time, so that engines of a fixed width pay, though some of the width is padding (decision 025).
+    """
+
+    name = "openvino"
+    single_widths: tuple[int, ...] = (24, 48)
+
+    def __init__(self, model: Path, graph: Graph) -> None:
+        """Read ``model``; BundleError where it cannot be, or takes other inputs than ``graph`` says."""
+        self._file = model
+        try:
+            self._model = _core().read_model(str(model))
+            columns = self._model.output(0).partial_shape[1]
+        except RuntimeError as error:
+            raise cannot_open(model, self.name, error) from error
+        require_inputs(model, [port.any_name for port in self._model.inputs], graph)
+        self.n_outputs: int | None = columns.get_length() if columns.is_static else None
+
+    def compile(self, plan: ThreadPlan) -> OpenVinoEngine:
+        """An engine for ``plan``; BundleError where there cannot be one."""
+        try:
+            return OpenVinoEngine(_core().compile_model(self._of_width(plan.width), "CPU", _settings(plan)), plan)
+        except RuntimeError as error:
+            raise cannot_open(self._file, self.name, error) from error
+
+    def _of_width(self, width: int | None) -> openvino.Model:
+        if width is None:
+            return self._model
+        narrow = self._model.clone()
+        narrow.reshape({port.any_name: [1, width] for port in narrow.inputs})
+        return narrow
+
+
 class OpenVinoEngine:
     """A graph compiled for the processor; each thread that calls it has a request of its own.
 
@@ -25,18 +61,9 @@ class OpenVinoEngine:
     the same bundle would give other answers there.
     """
 
-    name = "openvino"
-
-    def __init__(self, model: Path, graph: Graph, plan: ThreadPlan) -> None:
-        """Compile ``model`` for as many streams as ``plan`` says; BundleError where it cannot be."""
+    def __init__(self, compiled: openvino.CompiledModel, plan: ThreadPlan) -> None:
         self.plan = plan
-        try:
-            self._compiled = _core().compile_model(str(model), "CPU", _settings(plan))
-        except RuntimeError as error:
-            raise cannot_open(model, self.name, error) from error
-        require_inputs(model, [port.any_name for port in self._compiled.inputs], graph)
-        columns = self._compiled.output(0).partial_shape[1]
-        self.n_outputs: int | None = columns.get_length() if columns.is_static else None
+        self._compiled = compiled
         self._of_thread = threading.local()
 
     def run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ after a kill, has to end with the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,9 +25,13 @@ EVEN_BATCHES = 8
 """Up to so many batches a core they are made equally large, so that no core waits long for another; of more, the short
 ones at the end see to that."""
 
-WIDTHS, EXACT = 8, 64
-"""A batch that its budget did not fill is as wide as a multiple of so many tokens, but for a text alone of up to so
-many: an engine keeps kernels for every shape that it meets, and these are a few hundred."""
+WIDTHS = 8
+"""A batch that its budget did not fill is as wide as a multiple of so many tokens: an engine keeps kernels for every
+shape that it meets, and these are a few hundred."""
+
+EXACT, SINGLE_WIDTHS = 64, 16
+"""A text alone of up to so many tokens is not padded. In an engine that has widths for such texts, to which a change of
+shape is dear, it gets one of them, and behind those a multiple of so many."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,19 @@ class Schedule:
     side_by_side: bool
 
 
-def schedule_rows(lengths: np.ndarray, tokens: int, streams: int, max_length: int) -> Schedule:
+def schedule_rows(
+    lengths: np.ndarray, tokens: int, streams: int, max_length: int, single_widths: Sequence[int] = ()
+) -> Schedule:
     """How rows of ``lengths`` are run where ``streams`` batches can be side by side, each of at most ``tokens``
-    positions; no row is longer than ``max_length``, and no batch wider.
+    positions; no row is longer than ``max_length``, and no batch wider. ``single_widths``: those that the engine has for
+    a row alone, in rising order.
 
     Few rows are run by all cores together in groups of near length, or side by side in equal parts, whichever is done
     first. Raises ValueError where a row alone is above ``tokens``.
     """
     if len(lengths) < 2:
         rows = np.arange(len(lengths))
-        return Schedule([rows] * len(rows), [_width(1, int(length), max_length) for length in lengths], False)
+        return Schedule([rows] * len(rows), [_single_width(int(n), single_widths, max_length) for n in lengths], False)
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
     if ordered[0] > tokens:
@@ -67,7 +74,10 @@ def schedule_rows(lengths: np.ndarray, tokens: int, streams: int, max_length: in
         bounds = apart if side_by_side else together
     widths = [int(ordered[start]) for start in bounds[:-1]]
     for number in range(n_filled, len(widths)):
-        widths[number] = _width(bounds[number + 1] - bounds[number], widths[number], max_length)
+        if bounds[number + 1] - bounds[number] == 1:
+            widths[number] = _single_width(widths[number], single_widths, max_length)
+        else:
+            widths[number] = _round(widths[number], max_length)
     return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side)
 
 
@@ -128,8 +138,13 @@ def _together_s(ordered: np.ndarray, bounds: list[int], streams: int) -> float:
     return sum(_costs(ordered, bounds)) / (1 + (streams - 1) * ALL_CORES_GAIN)
 
 
-def _width(n_rows: int, length: int, max_length: int) -> int:
-    """Positions of each row in a batch whose longest has ``length`` tokens."""
-    if n_rows == 1 and length <= EXACT:
-        return length
-    return min(-(-length // WIDTHS) * WIDTHS, max_length)
+def _single_width(length: int, single_widths: Sequence[int], max_length: int) -> int:
+    """Positions of a row of ``length`` tokens that is run alone."""
+    if single_widths:
+        held = (width for width in single_widths if length <= width <= max_length)
+        return next(held, _round(length, max_length, SINGLE_WIDTHS))
+    return length if length <= EXACT else _round(length, max_length)
+
+
+def _round(length: int, max_length: int, step: int = WIDTHS) -> int:
+    return min(-(-length // step) * step, max_length)
