@@ -89,7 +89,7 @@ def store(
 
 
 _FOLDERS = {"--data-dir": "DATA", "--work": "WORK", "--run": "RUN", "--bundle": "BUNDLE"}
-"""Options whose values are folders of one machine, and what they are called on any."""
+"""Options whose values are folders of one machine, and what they are called on any; named runs are told by name."""
 
 
 def _without_paths(options: Sequence[str]) -> list[str]:
@@ -98,7 +98,7 @@ def _without_paths(options: Sequence[str]) -> list[str]:
     named = [_FOLDERS.get(str(before), option) for before, option in zip(following, options, strict=False)]
     flags = [option.partition("=")[0] for option in named]
     return [
-        f"{flag}={_FOLDERS[flag]}" if flag in _FOLDERS and option != flag else option
+        f"{flag}={_FOLDERS.get(flag, 'RUN')}" if option != flag and (flag in _FOLDERS or flag[0] != "-") else option
         for flag, option in zip(flags, named, strict=True)
     ]
 

@@ -50,8 +50,8 @@ def schedule_rows(
     lengths: np.ndarray, tokens: int, streams: int, max_length: int, single_widths: Sequence[int] = ()
 ) -> Schedule:
     """How rows of ``lengths`` are run where ``streams`` batches can be side by side, each of at most ``tokens``
-    positions; no row is longer than ``max_length``, and no batch wider. ``single_widths``: those that the engine has for
-    a row alone, in rising order.
+    positions; no row is longer than ``max_length``, and no batch wider. ``single_widths``: those that the engine has
+    for a row alone, in rising order.
 
     Few rows are run by all cores together in groups of near length, or side by side in equal parts, whichever is done
     first. Raises ValueError where a row alone is above ``tokens``.

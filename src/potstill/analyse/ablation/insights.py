@@ -65,8 +65,8 @@ def say_baseline(scores: Scores, standings: Sequence[Standing]) -> Insight:
     rest = len(others) - len(better) - len(worse)
     sentence = (
         f"Against the baseline “{base.arm}” ({_fig(base.mean.value)}), {_named(better, 'better')} and "
-        f"{_named(worse, 'worse')}; {rest} cannot be told from it (p ≥ {SIGNIFICANT}, corrected for {len(others)} "
-        f"{'comparison' if len(others) == 1 else 'comparisons'})."
+        f"{_named(worse, 'worse')}; {rest or 'none'} cannot be told from it (p ≥ {SIGNIFICANT}, corrected for "
+        f"{len(others)} {'comparison' if len(others) == 1 else 'comparisons'})."
     )
     return Insight("baseline", sentence, {"baseline": base.arm, "better": better, "worse": worse, "neither": rest})
 
