@@ -8,6 +8,7 @@ begins with the next arm, so that none always comes first.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -98,7 +99,7 @@ def _without_paths(options: Sequence[str]) -> list[str]:
     named = [_FOLDERS.get(str(before), option) for before, option in zip(following, options, strict=False)]
     flags = [option.partition("=")[0] for option in named]
     return [
-        f"{flag}={_FOLDERS.get(flag, 'RUN')}" if option != flag and (flag in _FOLDERS or flag[0] != "-") else option
+        f"{flag}={_FOLDERS.get(flag, 'RUN')}" if option != flag and (flag in _FOLDERS or os.sep in option) else option
         for flag, option in zip(flags, named, strict=True)
     ]
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from potstill.errors import BundleError, DataError, UsageError
 from potstill.records import sigmoid
 from potstill.runtime.bundle_predictor import BundlePredictor, open_tokenizer
 from potstill.runtime.engine import ThreadPlan, for_many_batches, for_one_batch, installed_engines, open_graph
+from potstill.runtime.openvino_engine import OpenVinoEngine, OpenVinoGraph
 from potstill.runtime.torch_predictor import TorchPredictor
 
 WORDS = ("the", "good", "bad", "film", "dull", "story", "was", "lovely", "unknownword", "42", "é", "北京")
@@ -140,7 +142,7 @@ def test_a_text_alone_gets_an_engine_of_its_width_where_one_pays(counting):
         (8, (1, 8)),
         (16, (1, 16)),
         (16, (1, 16)),
-        (None, (1, 32)),
+        (None, (1, 24)),
     ]
     seen.clear()
     predictor.predict(["the", "the"])
@@ -165,12 +167,97 @@ def test_engines_are_compiled_when_they_are_needed_and_once(counting, monkeypatc
 
 
 @pytest.mark.parametrize("task", ["reviews", "pairs", "tags", "scores"])
-def test_an_engine_of_one_width_says_what_the_other_says(task, bundles, texts):
+def test_engines_of_fixed_widths_say_what_onnx_runtime_says(task, bundles, texts, monkeypatch):
     # oracle: ONNX Runtime, which has none
+    ran = []
+
+    def run(engine, batch):
+        ran.append(engine.plan.width)
+        return one_run(engine, batch)
+
+    one_run = OpenVinoEngine.run
+    monkeypatch.setattr(OpenVinoEngine, "run", run)
+    monkeypatch.setattr(OpenVinoGraph, "single_widths", (24, 40))  # these bundles read 40 tokens
     given = [(text, text[:20]) for text in texts] if task == "pairs" else texts
     openvino, onnxruntime = (BundlePredictor.open(bundles[task], engine=name) for name in ("openvino", "onnxruntime"))
     for text in given:
         np.testing.assert_allclose(openvino.predict([text]).logits, onnxruntime.predict([text]).logits, atol=1e-4)
+    assert set(ran) == {24, 40}
+
+
+def test_onnx_runtime_has_no_engines_of_a_fixed_width(bundles):
+    graph = open_graph(
+        bundles["reviews"] / "model.onnx", read_bundle(bundles["reviews"]).graph, ThreadPlan(1, 1), "onnxruntime"
+    )
+    with pytest.raises(ValueError, match="24 was asked for"):
+        graph.compile(ThreadPlan(1, 1, 24))
+
+
+def test_all_engines_are_compiled_at_once_for_who_asks(counting, monkeypatch):
+    plans = []
+    monkeypatch.setattr(CountingGraph, "compile", lambda graph, plan: plans.append(plan) or CountingEngine(plan, []))
+    predictor, _ = counting(threads=2, single_widths=(8, 16, 64))  # no text is longer than 40
+    predictor.compile_all()
+    assert plans == [ThreadPlan(1, 2, 8), ThreadPlan(1, 2, 16), ThreadPlan(1, 2), ThreadPlan(2, 1)]
+
+
+def test_an_engine_that_many_threads_need_is_compiled_once(counting, monkeypatch):
+    plans = []
+
+    def compile_(graph, plan):
+        plans.append(plan)
+        time.sleep(0.05)
+        return CountingEngine(plan, graph.seen)
+
+    monkeypatch.setattr(CountingGraph, "compile", compile_)
+    predictor, _ = counting()
+    asking = [threading.Thread(target=predictor.predict, args=(["good"],)) for _ in range(6)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(10)
+    assert len(plans) == 1
+
+
+def test_an_engine_that_cannot_be_compiled_is_told_and_nothing_waits(counting, monkeypatch, texts):
+    def compile_(graph, plan):
+        raise BundleError("no engine for this")
+
+    monkeypatch.setattr(CountingGraph, "compile", compile_)
+    told = []
+
+    def ask():
+        predictor, _ = counting(threads=4)
+        with pytest.raises(BundleError, match="no engine"), predictor:
+            predictor.predict(texts * 20)
+        told.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(20)
+    assert told
+
+
+def test_a_predictor_may_be_closed_while_it_compiles(counting, monkeypatch, texts):
+    compiling = threading.Event()
+
+    def compile_(graph, plan):
+        compiling.set()
+        time.sleep(0.2)
+        return CountingEngine(plan, graph.seen)
+
+    monkeypatch.setattr(CountingGraph, "compile", compile_)
+    predictor, seen = counting(threads=4)
+    asking = threading.Thread(target=predictor.predict, args=(texts * 20,), daemon=True)
+    asking.start()
+    assert compiling.wait(10)
+    closing = threading.Thread(target=predictor.close, daemon=True)
+    closing.start()
+    for thread in (closing, asking):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert seen
+    predictor.close()
 
 
 def test_batches_keep_to_the_number_of_tokens(counting, texts):

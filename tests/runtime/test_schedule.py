@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.runtime.schedule import ALL_CORES_GAIN, EXACT, RUN_TOKENS, WIDTHS, Schedule, schedule_rows
+from potstill.runtime.schedule import ALL_CORES_GAIN, EXACT, RUN_TOKENS, Schedule, schedule_rows
 
 LENGTHS = st.lists(st.integers(1, 512), max_size=200).map(np.array)
 LONGEST = 512
@@ -52,7 +52,8 @@ def test_equal_texts_are_shared_out_among_the_cores():
 
 def test_batches_of_many_texts_are_as_full_as_their_longest_allows():
     batches = scheduled([*range(1, 513)] * 2, tokens=1024)
-    assert [len(batch) for batch in batches[:-1]] == [1024 // batch[0] for batch in batches[:-1]]
+    widths = [-(-batch[0] // 4) * 4 for batch in batches[:-1]]
+    assert [len(batch) for batch in batches[:-1]] == [1024 // width for width in widths]
 
 
 @given(LENGTHS, st.sampled_from([512, 700, 1024, 4096]), st.integers(1, 5))
@@ -88,14 +89,18 @@ def test_lengths_alone_decide(lengths, random):
 
 @pytest.mark.parametrize("n_texts", [(1, 40), (400, 600)], ids=["a server's", "a file's"])
 def test_an_engine_meets_a_bounded_number_of_shapes(n_texts):
-    # each round width with every number of texts that fits, each text alone, and one number of texts for every width
+    # each round width with every number of texts that fits, each text alone, and one number for each fourth width
     random, shapes = np.random.default_rng(0), set()
     for _ in range(400):
         lengths = np.clip(random.lognormal(4, 1, random.integers(*n_texts)), 3, LONGEST).astype(int)
         plan = schedule_rows(lengths, 1024, 2, LONGEST)
         shapes |= {(len(batch), width) for batch, width in zip(plan.batches, plan.widths, strict=True)}
-    round_ones = sum(1024 // (width - WIDTHS + 1) for width in range(WIDTHS, LONGEST + 1, WIDTHS))
-    assert len(shapes) <= min(round_ones + EXACT + LONGEST, 1000)
+    steps = [
+        (width, 8 if width <= 64 else 16 if width <= 256 else 32)
+        for width in (*range(8, 65, 8), *range(80, 257, 16), *range(288, 513, 32))
+    ]
+    round_ones = sum(1024 // (width - step + 1) for width, step in steps)
+    assert len(shapes) <= min(round_ones + EXACT + LONGEST // 4, 600)
 
 
 def test_a_text_that_no_batch_holds_is_refused():
@@ -107,7 +112,13 @@ def test_a_row_alone_gets_the_next_width_that_an_engine_has_for_it():
     def width(length, max_length=LONGEST):
         return schedule_rows(np.array([length]), 1024, 2, max_length, (24, 48)).widths
 
-    assert [width(n) for n in (3, 24, 25, 48, 49, 70)] == [[24], [24], [48], [48], [64], [80]]
+    assert [width(n) for n in (3, 24, 25, 48, 49, 70)] == [[24], [24], [48], [48], [56], [80]]
     assert width(26, max_length=40) == [32]  # no row may be wider
     assert width(33, max_length=40) == [40]
-    assert schedule_rows(np.array([20, 480]), 1024, 1, LONGEST, (24, 48)).widths == [480, 24]
+    assert [width(n) for n in (255, 257, 511)] == [[256], [288], [512]]
+    assert [schedule_rows(np.array([n]), 1024, 2, LONGEST, (24, 48)).fixed for n in (24, 48, 49)] == [True, True, False]
+
+
+def test_a_row_in_company_has_none_of_these_widths():
+    plan = schedule_rows(np.array([17, 480]), 1024, 1, LONGEST, (20, 48))
+    assert (plan.widths, plan.fixed) == ([480, 24], False)

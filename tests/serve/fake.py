@@ -78,6 +78,9 @@ class FakePredictor:
     def __post_init__(self) -> None:
         self.gate.set()
 
+    def prepare(self) -> None:
+        """There is nothing to make."""
+
     def tokenise(self, texts: Sequence[Text], keep: Kept) -> Tokenised:
         """The rows of tokens, or of windows."""
         if not self.takes_pairs and any(isinstance(text, tuple) for text in texts):

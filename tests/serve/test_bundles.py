@@ -56,6 +56,15 @@ def test_a_bundle_that_cannot_predict_stops_the_server_before_it_begins(fake, tm
         Bundles([NamedFolder("words", tmp_path)], lambda _: Numberless())
 
 
+def test_what_texts_will_need_is_made_before_a_bundle_answers(fake, tmp_path):
+    class Unprepared(fake.FakePredictor):
+        def prepare(self) -> None:
+            raise ModelError("no engine can be compiled")
+
+    with pytest.raises(ModelError, match="no engine"):
+        Bundles([NamedFolder("words", tmp_path)], lambda _: Unprepared())
+
+
 def test_a_bundle_of_pairs_opens(fake, tmp_path):
     class Pairs(fake.FakePredictor):
         def tokenise(self, texts: Any, keep: Any) -> Any:

@@ -22,7 +22,7 @@ from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, OpenedGraph, ThreadPlan, for_many_batches, for_one_batch, open_graph
 from potstill.runtime.lookahead import ahead
 from potstill.runtime.row_texts import TextReader
-from potstill.runtime.schedule import BATCH_TOKENS, schedule_rows
+from potstill.runtime.schedule import BATCH_TOKENS, Schedule, schedule_rows
 from potstill.runtime.tokenised import Tokenised
 
 _TOKENISED_AHEAD = 1024
@@ -68,7 +68,7 @@ class BundlePredictor:
         self._alone_plan, self._many_plan = for_one_batch(threads), _plan_of_many(threads, streams)
         self._engines: dict[ThreadPlan, Engine] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._making = threading.Lock()
+        self._compiling, self._starting = threading.Lock(), threading.Lock()
         self._check_outputs()
 
     @classmethod
@@ -111,7 +111,8 @@ class BundlePredictor:
         """Predictions for ``texts`` in their order, ``ids`` counting from 0; the time includes tokenisation.
 
         Temperature and thresholds of the bundle are obeyed. Raises DataError for what is no text, for a pair where the
-        bundle takes single texts, and the other way round, and for a text of which cleaning leaves nothing.
+        bundle takes single texts, and the other way round, and for a text of which cleaning leaves nothing; BundleError
+        where the engine that such texts need cannot be compiled.
         """
         started = time.perf_counter()
         parts = self.tokenise(texts if self._cleaning is None else self._cleaned(texts, self._cleaning))
@@ -137,12 +138,18 @@ class BundlePredictor:
         done = self._classified(part)
         return self._predictions([done], time.perf_counter() - started)
 
+    def compile_all(self) -> None:
+        """Compile every engine that texts can need, so that none waits for one; BundleError where that cannot be."""
+        widths = [width for width in self._graph.single_widths if width <= self.max_length]
+        for plan in (*(replace(self._alone_plan, width=width) for width in widths), self._alone_plan, self._many_plan):
+            self._engine(plan)
+
     def close(self) -> None:
         """Let go of the threads that run batches; the predictor can go on and starts others."""
-        with self._making:
-            if self._pool is not None:
-                self._pool.shutdown()
-                self._pool = None
+        with self._starting:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
     def __enter__(self) -> BundlePredictor:
         """Itself, closed at the end of the block."""
@@ -172,33 +179,35 @@ class BundlePredictor:
     def _logits(self, rows: EncodedTexts) -> np.ndarray:
         """``(n_rows, k)`` float32."""
         logits = np.empty((len(rows), len(self.label_names)), dtype=np.float32)
-        widths = self._graph.single_widths
-        schedule = schedule_rows(rows.lengths, self._budget, self._many_plan.streams, self.max_length, widths)
+        schedule = schedule_rows(
+            rows.lengths, self._budget, self._many_plan.streams, self.max_length, self._graph.single_widths
+        )
+        engine = self._engine(self._plan_of(schedule))
 
         def run(batch: np.ndarray, width: int) -> np.ndarray:
-            if schedule.side_by_side:
-                plan = self._many_plan
-            else:
-                fixed = len(batch) == 1 and width in widths
-                plan = replace(self._alone_plan, width=width) if fixed else self._alone_plan
             padded = pad_rows(rows, batch, self.tokenizer.pad_id, width)
-            return self._engine(plan).run({name: padded[name] for name in self.bundle.graph.inputs})
+            return engine.run({name: padded[name] for name in self.bundle.graph.inputs})
 
         run_all: Callable[..., Iterable[np.ndarray]] = self._threads().map if schedule.side_by_side else map
         for batch, found in zip(schedule.batches, run_all(run, schedule.batches, schedule.widths), strict=True):
             logits[batch] = found
         return logits
 
+    def _plan_of(self, schedule: Schedule) -> ThreadPlan:
+        if schedule.side_by_side:
+            return self._many_plan
+        return replace(self._alone_plan, width=schedule.widths[0]) if schedule.fixed else self._alone_plan
+
     def _engine(self, plan: ThreadPlan) -> Engine:
         if plan not in self._engines:
-            with self._making:
+            with self._compiling:
                 if plan not in self._engines:
                     self._engines[plan] = self._graph.compile(plan)
         return self._engines[plan]
 
     def _threads(self) -> ThreadPoolExecutor:
         """The threads that batches run in side by side."""
-        with self._making:
+        with self._starting:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._many_plan.streams, thread_name_prefix="potstill-batch")
             return self._pool

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the ``Engine`` protocol."""
+"""ONNX Runtime behind the ``OpenedGraph`` and ``Engine`` protocols."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class OnnxRuntimeGraph:
 
     def compile(self, plan: ThreadPlan) -> OnnxRuntimeEngine:
         """An engine for ``plan``, the first one where that is its; BundleError where there cannot be one."""
+        if plan.width is not None:
+            raise ValueError(f"ONNX Runtime has no engines of a fixed width, and {plan.width} was asked for")
         if plan == self._first.plan:
             return self._first
         return OnnxRuntimeEngine(self._session(plan), self._output, plan)

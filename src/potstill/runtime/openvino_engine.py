@@ -1,4 +1,4 @@
-"""OpenVINO behind the ``Engine`` protocol."""
+"""OpenVINO behind the ``OpenedGraph`` and ``Engine`` protocols."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which texts share a batch, how wide it is, and which batches run side by side. No torch.
 
-Lengths and threads alone decide it: padding changes the last digits of a logit, and work that is done twice, or goes on
-after a kill, has to end with the same ones.
+Lengths, threads and the widths of the engine alone decide it: padding changes the last digits of a logit, and work that
+is done twice, or goes on after a kill, has to end with the same ones.
 """
 
 from __future__ import annotations
@@ -25,25 +25,30 @@ EVEN_BATCHES = 8
 """Up to so many batches a core they are made equally large, so that no core waits long for another; of more, the short
 ones at the end see to that."""
 
-WIDTHS = 8
-"""A batch that its budget did not fill is as wide as a multiple of so many tokens: an engine keeps kernels for every
-shape that it meets, and these are a few hundred."""
+WIDTHS_OF_MANY = 4
+"""Batches that the budget fills are as wide as a multiple of so many tokens. An engine makes kernels for every shape
+that it meets, which takes it as long as a twentieth of such a batch, and keeps them."""
 
-EXACT, SINGLE_WIDTHS = 64, 16
-"""A text alone of up to so many tokens is not padded. In an engine that has widths for such texts, to which a change of
-shape is dear, it gets one of them, and behind those a multiple of so many."""
+WIDTHS_OF_FEW = ((64, 8), (256, 16), (0, 32))
+"""Other batches have up to 64 tokens a width that is a multiple of 8, and so on: every number of texts makes it another
+shape, and all of them are a few hundred."""
+
+EXACT = 64
+"""The one text of a call is not padded up to so many tokens, unless its engine has widths for such texts."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Batches of row numbers, each row in exactly one, longest first, and the positions that each row gets in them.
 
-    side_by_side: each core has batches of its own; otherwise all work on one batch after the other.
+    side_by_side: each core has batches of its own; otherwise all work on one batch after the other. fixed: the one row
+    there is got a width that the engine has for such rows.
     """
 
     batches: list[np.ndarray]
     widths: list[int]
     side_by_side: bool
+    fixed: bool = False
 
 
 def schedule_rows(
@@ -51,14 +56,15 @@ def schedule_rows(
 ) -> Schedule:
     """How rows of ``lengths`` are run where ``streams`` batches can be side by side, each of at most ``tokens``
     positions; no row is longer than ``max_length``, and no batch wider. ``single_widths``: those that the engine has
-    for a row alone, in rising order.
+    for a row that comes alone, in rising order.
 
     Few rows are run by all cores together in groups of near length, or side by side in equal parts, whichever is done
     first. Raises ValueError where a row alone is above ``tokens``.
     """
-    if len(lengths) < 2:
-        rows = np.arange(len(lengths))
-        return Schedule([rows] * len(rows), [_single_width(int(n), single_widths, max_length) for n in lengths], False)
+    if len(lengths) == 0:
+        return Schedule([], [], False)
+    if len(lengths) == 1:
+        return _alone(int(lengths[0]), single_widths, max_length)
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
     if ordered[0] > tokens:
@@ -72,12 +78,9 @@ def schedule_rows(
         together = _near(ordered, tokens)
         side_by_side = _side_by_side_s(ordered, apart, streams) < _together_s(ordered, together, streams)
         bounds = apart if side_by_side else together
-    widths = [int(ordered[start]) for start in bounds[:-1]]
+    widths = [min(_multiple(int(ordered[start]), WIDTHS_OF_MANY), max_length) for start in bounds[:-1]]
     for number in range(n_filled, len(widths)):
-        if bounds[number + 1] - bounds[number] == 1:
-            widths[number] = _single_width(widths[number], single_widths, max_length)
-        else:
-            widths[number] = _round(widths[number], max_length)
+        widths[number] = _rounded_up(int(ordered[bounds[number]]), max_length)
     return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side)
 
 
@@ -85,7 +88,8 @@ def _filled(ordered: np.ndarray, tokens: int) -> list[int]:
     """Bounds of batches of as many rows as fit, the longest first: a batch's width says how many rows it has."""
     bounds = [0]
     while bounds[-1] < len(ordered):
-        bounds.append(min(len(ordered), bounds[-1] + max(1, tokens // int(ordered[bounds[-1]]))))
+        width = _multiple(int(ordered[bounds[-1]]), WIDTHS_OF_MANY)
+        bounds.append(min(len(ordered), bounds[-1] + max(1, tokens // width)))
     return bounds
 
 
@@ -138,13 +142,21 @@ def _together_s(ordered: np.ndarray, bounds: list[int], streams: int) -> float:
     return sum(_costs(ordered, bounds)) / (1 + (streams - 1) * ALL_CORES_GAIN)
 
 
-def _single_width(length: int, single_widths: Sequence[int], max_length: int) -> int:
-    """Positions of a row of ``length`` tokens that is run alone."""
-    if single_widths:
-        held = (width for width in single_widths if length <= width <= max_length)
-        return next(held, _round(length, max_length, SINGLE_WIDTHS))
-    return length if length <= EXACT else _round(length, max_length)
+def _alone(length: int, single_widths: Sequence[int], max_length: int) -> Schedule:
+    """One row of ``length`` tokens."""
+    row = np.arange(1)
+    for width in single_widths:
+        if length <= width <= max_length:
+            return Schedule([row], [width], side_by_side=False, fixed=True)
+    exact = length <= EXACT and not single_widths
+    return Schedule([row], [length if exact else _rounded_up(length, max_length)], side_by_side=False)
 
 
-def _round(length: int, max_length: int, step: int = WIDTHS) -> int:
-    return min(-(-length // step) * step, max_length)
+def _rounded_up(length: int, max_length: int) -> int:
+    """The width of a batch of few rows whose longest has so many tokens."""
+    step = next(step for most, step in WIDTHS_OF_FEW if length <= most or not most)
+    return min(_multiple(length, step), max_length)
+
+
+def _multiple(length: int, step: int) -> int:
+    return -(-length // step) * step

@@ -28,6 +28,10 @@ class OpenedBundle:
         """Open a bundle, every file of it checked; BundleError for whatever is wrong with it, a run among that."""
         return cls(BundlePredictor.open(folder, threads=threads, engine=engine))
 
+    def prepare(self) -> None:
+        """Compile the engines for one text, for few and for many."""
+        self._predictor.compile_all()
+
     def tokenise(self, texts: Sequence[Text], keep: Kept) -> Tokenised:
         """The texts as rows of tokens; DataError names the first that the bundle does not take."""
         read = [self._read(text, number) for number, text in enumerate(texts)]

@@ -28,6 +28,10 @@ class ServedPredictor(Protocol):
     decisions: Decisions | None
     arithmetic: str
 
+    def prepare(self) -> None:
+        """Make now what texts will need. Raises BundleError where that cannot be."""
+        ...
+
     def tokenise(self, texts: Sequence[Text], keep: Kept) -> Tokenised:
         """At least one text, as rows of tokens, cut so as to ``keep`` its start or its end, or in windows.
 

@@ -80,21 +80,17 @@ def classify_checked(predictor: ServedPredictor, rows: Tokenised) -> Predictions
 WARM_UP = "a text to begin with"
 """What a predictor is run on before it answers anyone: the first run of a graph allocates, and can fail."""
 
-WARM_UP_TIMES, WARM_UP_TEXTS = (1, 5, 40), 512
-"""How often the text is repeated in texts that come alone, and texts that come together, enough for several batches: a
-bundle has engines for each of these, which it compiles when it first needs them."""
+WARM_UP_TEXTS = 512
+"""Enough for several batches, which run side by side."""
 
 
 def warm_up(predictor: ServedPredictor) -> ServedPredictor:
     """The predictor after its first runs, on pairs where it takes only those; what is wrong with it is raised here."""
-    for times in WARM_UP_TIMES:
-        classify_checked(predictor, _tokenised(predictor, " ".join([WARM_UP] * times)))
-    classify_checked(predictor, join_tokenised([_tokenised(predictor, WARM_UP)] * WARM_UP_TEXTS))
-    return predictor
-
-
-def _tokenised(predictor: ServedPredictor, text: str) -> Tokenised:
+    predictor.prepare()
     try:
-        return predictor.tokenise([text], "start")
+        one = predictor.tokenise([WARM_UP], "start")
     except DataError:
-        return predictor.tokenise([(text, WARM_UP)], "start")
+        one = predictor.tokenise([(WARM_UP, WARM_UP)], "start")
+    classify_checked(predictor, one)
+    classify_checked(predictor, join_tokenised([one] * WARM_UP_TEXTS))
+    return predictor

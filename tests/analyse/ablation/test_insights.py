@@ -48,7 +48,7 @@ def test_arms_are_called_better_and_worse_only_beyond_chance(make_scores):
     insight = say_baseline(scores, rank_arms(scores))
     assert insight.sentence == (
         "Against the baseline “base” (0.7), 1 arm is better (better) and 1 arm is worse (worse); 1 cannot be told from "
-        "it (p ≥ 0.05, corrected for 3 comparisons)."
+        "it (at p < 0.05, corrected for 3 comparisons)."
     )
     of_loss = make_scores({"base": [0.7], "less": [0.5]}, "base", metric="log_loss")
     assert say_baseline(of_loss, rank_arms(of_loss)).numbers["better"] == ["less"]

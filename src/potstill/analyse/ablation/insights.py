@@ -63,9 +63,10 @@ def say_baseline(scores: Scores, standings: Sequence[Standing]) -> Insight:
     better = [one.arm for one in others if one.differs(SIGNIFICANT) and _gain(scores, one) > 0]
     worse = [one.arm for one in others if one.differs(SIGNIFICANT) and _gain(scores, one) < 0]
     rest = len(others) - len(better) - len(worse)
+    level = f"; {rest} cannot be told from it" if rest else ""
     sentence = (
         f"Against the baseline “{base.arm}” ({_fig(base.mean.value)}), {_named(better, 'better')} and "
-        f"{_named(worse, 'worse')}; {rest or 'none'} cannot be told from it (p ≥ {SIGNIFICANT}, corrected for "
+        f"{_named(worse, 'worse')}{level} (at p < {SIGNIFICANT}, corrected for "
         f"{len(others)} {'comparison' if len(others) == 1 else 'comparisons'})."
     )
     return Insight("baseline", sentence, {"baseline": base.arm, "better": better, "worse": worse, "neither": rest})
