@@ -30,17 +30,23 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="where the bundles are kept")
     parser.add_argument("--name", default="bundles", help="of the file in docs/measured")
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", type=_named)
     asked = parser.parse_args()
-    runs = dict(run.split("=", 1) for run in asked.runs)
     arms, figures = {}, {}
-    for name, run in runs.items():
+    for name, run in asked.runs:
         for arithmetic in FORMATS:
             arm = f"{name} {arithmetic}"
             bundle = asked.work / f"{name}-{arithmetic}"
-            figures[arm], arms[arm] = measured(Path(run), bundle, arithmetic, asked.data_dir)
+            figures[arm], arms[arm] = measured(run, bundle, arithmetic, asked.data_dir)
             print(arm, figures[arm], flush=True)
     print(table(store(asked.name, title="Bundles beside their runs", arms=arms, repeats=[figures])))
+
+
+def _named(argument: str) -> tuple[str, Path]:
+    name, sign, run = argument.partition("=")
+    if not sign or not Path(run).is_dir():
+        raise argparse.ArgumentTypeError(f"{argument!r} is not a name, =, and the folder of a run")
+    return name, Path(run)
 
 
 def measured(run: Path, bundle: Path, arithmetic: str, data_dir: Path) -> tuple[Figures, str]:

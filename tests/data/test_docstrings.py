@@ -51,7 +51,7 @@ def two_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_docstring_is_read_once_without_importing(two_packages: Path) -> None:
-    found = [(paragraph.library, paragraph.text) for paragraph in read_paragraphs()]
+    found = [(paragraph.source, paragraph.text) for paragraph in read_paragraphs()]
     assert found == [
         ("stillfirst", "The first package has a docstring at the top of its module."),
         ("stillfirst", "The class of this package is called by a letter."),

@@ -121,8 +121,8 @@ def test_the_snippet_is_python_for_the_kind_of_model(changes, reading):
 
 def test_a_card_says_what_opens_the_model():
     ours = replace(CARD, opens_with="potstill")
-    assert parsed(CARD).library_name == "transformers"
-    assert parsed(ours).library_name == "potstill"
+    assert parsed(CARD).to_dict()["library_name"] == "transformers"
+    assert parsed(ours).to_dict()["library_name"] == "potstill"
     assert "Plain transformers opens it" in render_model_card(CARD)
     assert "Plain transformers opens it" not in render_model_card(ours)
     assert "open_predictor(" in render_model_card(ours)

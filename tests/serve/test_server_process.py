@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,7 @@ def test_bundles_are_served_as_they_predict(bundles, caches):
     assert process.returncode == 0
 
 
-def test_a_bundle_survives_being_opened_anew_again_and_again(bundles, caches):
+def test_a_bundle_survives_being_opened_anew_again_and_again(fake, bundles, caches):
     # OpenVINO unloads its plugin with the last of its cores, under threads that still run: the process died of it
     command = [sys.executable, "-c", "from potstill.cli.main import main; main()", "serve", str(bundles["reviews"])]
     environment = {**os.environ, **caches}
@@ -169,8 +168,7 @@ def test_a_bundle_survives_being_opened_anew_again_and_again(bundles, caches):
         with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
             for n in range(1, 5):
                 process.send_signal(signal.SIGHUP)
-                while f'result="opened"}} {n}.0' not in client.get("/metrics").text:
-                    time.sleep(0.05)
+                fake.until(lambda n=n: f'result="opened"}} {n}.0' in client.get("/metrics").text, 60)
                 assert client.post("/predict", json={"inputs": "a good film"}).status_code == 200
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)

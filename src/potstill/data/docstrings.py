@@ -82,10 +82,10 @@ _SKIPPED_FILES = ("test_", "conftest", "modular_")
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph of prose and the import name of the library that it documents."""
+    """A paragraph of prose and its source: the import name of the library that it documents."""
 
     text: str
-    library: str
+    source: str
 
 
 def versions_key() -> str:
@@ -125,7 +125,7 @@ def docstring_task_rows(limit_per_library: int = 1500, seed: int = 0) -> tuple[l
         text = mask_names(paragraph.text)
         if text not in seen and len(text.split()) >= TASK_WORDS:
             seen.add(text)
-            by_library.setdefault(paragraph.library, []).append(text)
+            by_library.setdefault(paragraph.source, []).append(text)
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, str]] = []
     for library, texts in sorted(by_library.items()):
@@ -242,7 +242,7 @@ def _read_cache(path: Path) -> list[Paragraph] | None:
 
 def _write_cache(path: Path, found: list[Paragraph]) -> None:
     """Keep the paragraphs for the next time; a disk that does not take them costs time, not the work."""
-    lines = [json.dumps({"text": p.text, "library": p.library}, ensure_ascii=False) for p in found]
+    lines = [json.dumps({"text": p.text, "source": p.source}, ensure_ascii=False) for p in found]
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

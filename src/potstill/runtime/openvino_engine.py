@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,9 @@ import openvino
 
 from potstill.bundle import Graph
 from potstill.runtime.engine import ThreadPlan, cannot_open, require_inputs
+
+_CORE = openvino.Core()
+"""One for the process: with the last core its plugin is unloaded, under threads of models let go of later."""
 
 # Fills a table of OpenVINO's Python binding: two threads that are the first to need it wait for each other for ever.
 openvino.Type.i64.to_dtype()
@@ -32,7 +34,7 @@ class OpenVinoGraph:
         """Read ``model``; BundleError where it cannot be, or takes other inputs than ``graph`` says."""
         self._file = model
         try:
-            self._model = _core().read_model(str(model))
+            self._model = _CORE.read_model(str(model))
             columns = self._model.output(0).partial_shape[1]
         except RuntimeError as error:
             raise cannot_open(model, self.name, error) from error
@@ -42,7 +44,7 @@ class OpenVinoGraph:
     def compile(self, plan: ThreadPlan) -> OpenVinoEngine:
         """An engine for ``plan``; BundleError where there cannot be one."""
         try:
-            return OpenVinoEngine(_core().compile_model(self._of_width(plan.width), "CPU", _settings(plan)), plan)
+            return OpenVinoEngine(_CORE.compile_model(self._of_width(plan.width), "CPU", _settings(plan)), plan)
         except RuntimeError as error:
             raise cannot_open(self._file, self.name, error) from error
 
@@ -75,12 +77,6 @@ class OpenVinoEngine:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
         return self._of_thread.request
-
-
-@functools.cache
-def _core() -> Any:
-    """One for the process: with the last core its plugin is unloaded, under threads of models let go of later."""
-    return openvino.Core()
 
 
 def _settings(plan: ThreadPlan) -> dict[str, Any]:

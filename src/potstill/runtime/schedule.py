@@ -6,6 +6,7 @@ is done twice, or goes on after a kill, has to end with the same ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,7 +30,7 @@ WIDTHS_OF_MANY = 4
 """Batches that the budget fills are as wide as a multiple of so many tokens. An engine makes kernels for every shape
 that it meets, which takes it as long as a twentieth of such a batch, and keeps them."""
 
-WIDTHS_OF_FEW = ((64, 8), (256, 16), (0, 32))
+WIDTHS_OF_FEW = ((64, 8), (256, 16), (math.inf, 32))
 """Other batches have up to 64 tokens a width that is a multiple of 8, and so on: every number of texts makes it another
 shape, and all of them are a few hundred."""
 
@@ -154,7 +155,7 @@ def _alone(length: int, single_widths: Sequence[int], max_length: int) -> Schedu
 
 def _rounded_up(length: int, max_length: int) -> int:
     """The width of a batch of few rows whose longest has so many tokens."""
-    step = next(step for most, step in WIDTHS_OF_FEW if length <= most or not most)
+    step = next(step for most, step in WIDTHS_OF_FEW if length <= most)
     return min(_multiple(length, step), max_length)
 
 
