@@ -133,6 +133,15 @@ def test_one_batch_gets_all_threads_and_many_share_them(counting, texts):
     assert all(name.startswith("potstill-batch") for _, _, name in seen)
 
 
+def test_texts_that_are_not_alone_stay_on_one_stream_of_the_thread_that_asks(counting, texts):
+    predictor, seen = counting(threads=3, single_widths=(8, 16, 64))
+    (part,) = predictor.tokenise(texts)
+    said = predictor.classify(part, alone=False)
+    assert {plan for plan, _, _ in seen} == {ThreadPlan(3, 1)}
+    assert {name for _, _, name in seen} == {threading.current_thread().name}
+    np.testing.assert_array_equal(said.logits, predictor.classify(part).logits)
+
+
 def test_a_text_alone_gets_an_engine_of_its_width_where_one_pays(counting):
     predictor, seen = counting(threads=2, single_widths=(8, 16, 64))
     for n_words in (1, 6, 7, 14, 20):  # and two special tokens; no text is longer than 40

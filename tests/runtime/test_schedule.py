@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.runtime.schedule import ALL_CORES_GAIN, EXACT, RUN_TOKENS, Schedule, schedule_rows
+from potstill.runtime.schedule import (
+    ALL_CORES_GAIN,
+    EXACT,
+    RUN_TOKENS,
+    Schedule,
+    schedule_one_stream,
+    schedule_rows,
+)
 
 LENGTHS = st.lists(st.integers(1, 512), max_size=200).map(np.array)
 LONGEST = 512
@@ -122,3 +129,22 @@ def test_a_row_alone_gets_the_next_width_that_an_engine_has_for_it():
 def test_a_row_in_company_has_none_of_these_widths():
     plan = schedule_rows(np.array([17, 480]), 1024, 1, LONGEST, (20, 48))
     assert (plan.widths, plan.fixed) == ([480, 24], False)
+
+
+@given(LENGTHS, st.sampled_from([512, 1024]))
+def test_on_one_stream_each_text_is_in_one_batch_with_near_ones(lengths, tokens):
+    plan = schedule_one_stream(lengths, tokens, LONGEST)
+    assert sorted(row for batch in plan.batches for row in batch) == [*range(len(lengths))]
+    for batch, width in zip(plan.batches, plan.widths, strict=True):
+        longest = int(lengths[batch].max())
+        assert longest - int(lengths[batch].min()) <= RUN_TOKENS
+        assert longest <= width <= LONGEST
+        assert len(batch) * longest <= tokens
+    assert not plan.side_by_side
+
+
+def test_on_one_stream_texts_get_the_widths_of_few():
+    plan = schedule_one_stream(np.array([28, 130, 60]), 1024, LONGEST)
+    assert ([batch.tolist() for batch in plan.batches], plan.widths) == ([[1], [2, 0]], [144, 64])
+    with pytest.raises(ValueError, match="a row of 513 tokens in a batch of 512"):
+        schedule_one_stream(np.array([513, 2]), 512, LONGEST)

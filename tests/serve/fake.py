@@ -58,7 +58,8 @@ def decisions_of(
 class FakePredictor:
     """Logits that are counts: of a label how often its name stands in the text, of a regression how often "good" does.
 
-    ``calls`` are the texts of each call, spelt from their tokens. Calls wait for ``gate``. A text with "poison" is
+    ``calls`` are the texts of each call, spelt from their tokens, and ``alone`` whether it was to have all cores, which
+    is an error where another goes on, as more than ``streams`` are. Calls wait for ``gate``. A text with "poison" is
     failed on, "numberless" has no finite logit, and a pair is refused where ``takes_pairs`` is False.
     """
 
@@ -68,11 +69,14 @@ class FakePredictor:
     windows: Windows | None = None
     decisions: Decisions | None = None
     arithmetic: str = "fp32"
+    streams: int = 1
     takes_pairs: bool = True
     seconds: float = 0.0
     tokenizer: TextTokenizer = field(default_factory=word_tokenizer)
     gate: threading.Event = field(default_factory=threading.Event)
     calls: list[list[Text]] = field(default_factory=list)
+    alone: list[bool] = field(default_factory=list)
+    under_way: list[bool] = field(default_factory=list)
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -92,12 +96,19 @@ class FakePredictor:
         cut = cut_windows(whole, self.tokenizer, self.max_length, self.windows.overlap)
         return Tokenised(cut.rows, cut.owners, cut.n_tokens, whole.truncated)
 
-    def classify(self, rows: Tokenised) -> Predictions:
+    def classify(self, rows: Tokenised, *, alone: bool) -> Predictions:
         """Counts of words; of a text in windows those of the first."""
         texts = [self._spelt(rows.between(number, number + 1).rows) for number in range(len(rows))]
         self.calls.append(texts)
-        self.gate.wait(20)
-        time.sleep(self.seconds)
+        self.alone.append(alone)
+        self.under_way.append(alone)
+        try:
+            if len(self.under_way) > (1 if any(self.under_way) else self.streams):
+                raise AssertionError(f"too much at a time: {self.under_way}")
+            self.gate.wait(20)
+            time.sleep(self.seconds)
+        finally:
+            self.under_way.remove(alone)
         if any("poison" in words(text) for text in texts):
             raise RuntimeError(f"cannot stand {texts}")
         logits = np.array([self._logits(text) for text in texts], dtype=np.float32).reshape(-1, len(self.label_names))

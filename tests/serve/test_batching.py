@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.data.tokens import EncodedTexts
+from potstill.records import Predictions
+from potstill.runtime.schedule import RUN_TOKENS
 from potstill.runtime.tokenised import Tokenised
-from potstill.serve.batching import Batcher, Job, take_batch
+from potstill.serve.batching import Batcher, Job, round_number, take_batch
 from potstill.serve.refusals import RefusedError
 from potstill.serve.worker import classify_checked
 
@@ -48,26 +52,28 @@ def blank(*costs: int) -> Tokenised:
 
 
 def with_batcher(
-    predictor: Any, act: Callable[[Batcher, Counts], Awaitable[None]], *, batch_tokens: int = 20, queued_texts: int = 8
+    predictor: Any, act: Callable[[Batcher, Counts], Awaitable[None]], *, batch_tokens: int = 60, queued_texts: int = 8
 ) -> None:
     """Run ``act`` beside a working batcher."""
 
     async def run() -> None:
         counts = Counts()
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(predictor.streams) as threads:
             batcher = Batcher(
-                lambda rows: classify_checked(predictor, rows),
-                thread,
+                partial(classify_checked, predictor),
+                threads,
                 counts,
+                streams=predictor.streams,
                 batch_tokens=batch_tokens,
                 queued_texts=queued_texts,
             )
-            worker = asyncio.create_task(batcher.run())
+            streams = [asyncio.create_task(batcher.run()) for _ in range(predictor.streams)]
             try:
                 await asyncio.wait_for(act(batcher, counts), 20)
             finally:
                 predictor.gate.set()
-                worker.cancel()
+                for stream in streams:
+                    stream.cancel()
 
     asyncio.run(run())
 
@@ -80,7 +86,7 @@ def windowed(*texts: tuple[int, ...]) -> Tokenised:
     return Tokenised(rows, owners, n_tokens, np.zeros(len(texts), dtype=bool))
 
 
-def batches_of(*jobs: tuple[int, ...] | Tokenised, budget: int) -> list[dict[int, list[int]]]:
+def batches_of(*jobs: tuple[int, ...] | Tokenised, budget: int, most: int = 99) -> list[dict[int, list[int]]]:
     """The texts of each job in every batch of jobs with texts of these costs."""
 
     async def take() -> list[dict[int, list[int]]]:
@@ -89,24 +95,42 @@ def batches_of(*jobs: tuple[int, ...] | Tokenised, budget: int) -> list[dict[int
             made.append(Job(texts if isinstance(texts, Tokenised) else blank(*texts), loop.create_future()))
         waiting, found = deque(made), []
         while waiting:
-            shares, _ = take_batch(waiting, budget)
+            shares, _ = take_batch(waiting, budget, most)
             found.append({made.index(share.job): list(share.numbers) for share in shares})
         return found
 
     return asyncio.run(take())
 
 
-def test_jobs_take_turns_text_by_text():
+def test_jobs_of_one_length_take_turns_text_by_text():
     assert batches_of((5, 5, 5, 5), (5,), budget=20) == [{0: [0, 1, 2], 1: [0]}, {0: [3]}]
 
 
-def test_a_text_that_does_not_fit_begins_a_later_batch():
-    assert batches_of((15,), (10,), (1,), budget=20) == [{0: [0]}, {1: [0], 2: [0]}]
-    assert batches_of((10,), (11,), (10,), budget=20) == [{0: [0]}, {1: [0]}, {2: [0]}], "nobody overtakes"
+def test_no_batch_has_more_texts_than_it_may():
+    assert batches_of((5, 5, 5, 5), (5,), budget=20, most=2) == [{0: [0], 1: [0]}, {0: [1, 2]}, {0: [3]}]
+
+
+def test_a_batch_holds_a_round_number_of_texts():
+    numbers = [round_number(n) for n in range(1, 18)]
+    assert numbers == [1, 2, 3, 4, 4, 6, 6, 8, 8, 8, 8, 12, 12, 12, 12, 16, 16]
+    assert batches_of((5,) * 7, budget=99) == [{0: [0, 1, 2, 3, 4, 5]}, {0: [6]}]
+
+
+def test_the_nearest_in_length_share_a_batch():
+    # beside 50, padding 18 costs 32 positions, as much as a run of its own; padding 17 costs more
+    assert batches_of((50,), (17,), (18,), (82,), (83,), (49,), budget=999) == [
+        {0: [0], 2: [0], 3: [0], 5: [0]}, {1: [0]}, {4: [0]},
+    ]  # fmt: skip
+    assert batches_of((50,), (18,), (60,), (49,), budget=180) == [{0: [0], 2: [0], 3: [0]}, {1: [0]}]
+
+
+def test_padding_counts_and_what_would_exceed_the_budget_waits():
+    assert batches_of((10,), (11,), (10,), budget=32) == [{0: [0], 2: [0]}, {1: [0]}]
+    assert batches_of((10,), (11,), (10,), budget=33) == [{0: [0], 1: [0], 2: [0]}]
 
 
 def test_a_text_above_the_budget_is_alone():
-    assert batches_of((50,), (1,), budget=20) == [{0: [0]}, {1: [0]}]
+    assert batches_of((50,), (50,), budget=20) == [{0: [0]}, {1: [0]}]
 
 
 def test_the_first_job_goes_to_the_end_so_that_nobody_waits_for_ever():
@@ -114,18 +138,21 @@ def test_the_first_job_goes_to_the_end_so_that_nobody_waits_for_ever():
 
 
 def test_a_text_in_windows_costs_all_of_them():
-    assert batches_of(windowed((64, 64, 30), (60,), (60,)), budget=218) == [{0: [0, 1]}, {0: [2]}]
+    assert batches_of(windowed((64, 64, 30), (158,), (60,)), budget=316) == [{0: [0, 1]}, {0: [2]}]
+    assert batches_of(windowed((64, 64, 30), (158,), (60,)), budget=315) == [{0: [0]}, {0: [1]}, {0: [2]}]
 
 
 COSTS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=6), min_size=1, max_size=6)
 
 
-@given(COSTS, st.integers(1, 1000))
-def test_every_text_is_in_one_batch_of_no_more_than_the_budget(costs: list[list[int]], budget: int):
-    batches = batches_of(*map(tuple, costs), budget=budget)
+@given(COSTS, st.integers(1, 1000), st.integers(1, 40))
+def test_every_text_is_in_one_batch_of_no_more_than_the_budget(costs: list[list[int]], budget: int, most: int):
+    batches = batches_of(*map(tuple, costs), budget=budget, most=most)
     for batch in batches:
         taken = [costs[job][number] for job, numbers in batch.items() for number in numbers]
-        assert sum(taken) <= budget or len(taken) == 1
+        assert len(taken) * max(taken) <= budget or len(taken) == 1
+        assert len(taken) == round_number(len(taken)) <= most
+        assert max(taken) - min(taken) <= 2 * RUN_TOKENS
     found = sorted((job, number) for batch in batches for job, numbers in batch.items() for number in numbers)
     assert found == [(job, number) for job, those in enumerate(costs) for number in range(len(those))]
 
@@ -143,11 +170,11 @@ def test_each_job_gets_its_own_rows_in_order(predictor):
         texts = [("good", "bad dull", "good good bad", "the"), ("bad bad",), ("dull", "good dull")]
         jobs = [batcher.submit(rows_of(predictor, *those)) for those in texts]
         for job, those in zip(jobs, texts, strict=True):
-            got, alone = await job.answer, predictor.classify(rows_of(predictor, *those))
+            got, alone = await job.answer, predictor.classify(rows_of(predictor, *those), alone=True)
             assert got.logits.tolist() == alone.logits.tolist()
             assert got.n_tokens.tolist() == alone.n_tokens.tolist()
             assert got.ids.tolist() == alone.ids.tolist()
-        assert counts.batches == [(5, 3 + 4 + 3 + 4 + 4), (2, 5 + 3)]
+        assert counts.batches == [(4, 3 + 3 + 3 + 4), (2, 4 + 4), (1, 5)], "half of what waits, the nearest in length"
 
     with_batcher(predictor, act)
 
@@ -160,9 +187,52 @@ def test_texts_that_came_meanwhile_are_computed_together(predictor):
         others = [batcher.submit(rows_of(predictor, f"bad {n}")) for n in range(3)]
         predictor.gate.set()
         await asyncio.gather(first.answer, *(job.answer for job in others))
-        assert counts.batches == [(1, 3), (3, 12)]
+        assert counts.batches == [(1, 3), (2, 8), (1, 4)]
 
     with_batcher(predictor, act)
+
+
+def test_one_text_has_all_cores_only_where_all_are_idle(predictor):
+    predictor.streams = 2
+
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        predictor.gate.clear()
+        jobs = [batcher.submit(rows_of(predictor, "good"))]
+        await asyncio.sleep(0.05)
+        jobs.append(batcher.submit(rows_of(predictor, "bad")))
+        jobs.append(batcher.submit(rows_of(predictor, "dull")))
+        await asyncio.sleep(0.05)
+        assert predictor.calls == [["good"]], "nothing begins beside it"
+        predictor.gate.set()
+        await asyncio.gather(*(job.answer for job in jobs))
+        assert sorted(predictor.calls) == [["bad"], ["dull"], ["good"]]
+        assert predictor.alone == [True, False, False]
+
+    with_batcher(predictor, act)
+
+
+def test_an_answer_waits_for_no_other_stream(predictor):
+    predictor.streams = 2
+    slow = threading.Event()
+    classify = predictor.classify
+
+    def held(rows: Tokenised, *, alone: bool) -> Predictions:
+        found: Predictions = classify(rows, alone=alone)
+        if predictor.label_names[int(found.logits.argmax())] == "dull":
+            slow.wait(20)
+        return found
+
+    predictor.classify = held
+
+    async def act(batcher: Batcher, counts: Counts) -> None:
+        both = batcher.submit(rows_of(predictor, "dull", "good"))
+        others = [batcher.submit(rows_of(predictor, text)) for text in ("bad", "good", "bad bad")]
+        await asyncio.gather(*(job.answer for job in others))
+        assert not both.answer.done()
+        slow.set()
+        assert (await both.answer).logits.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+    with_batcher(predictor, act, batch_tokens=3)
 
 
 def test_a_full_queue_refuses_and_an_empty_one_takes_everything(predictor):

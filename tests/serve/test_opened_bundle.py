@@ -39,13 +39,14 @@ def copied(bundles: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return copy
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("task", ["reviews", "tags", "scores"])
-def test_it_says_what_the_predictor_says_however_its_texts_are_cut_up(task, bundles):
+def test_it_says_what_the_predictor_says_however_its_texts_are_cut_up(task, alone, bundles):
     opened = OpenedBundle.open(bundles[task], threads=1)
     expected = BundlePredictor.open(bundles[task], threads=1).predict(TEXTS)
     one, other = opened.tokenise(TEXTS[:3], "start"), opened.tokenise(TEXTS[3:], "start")
     rows = join_tokenised([other, one.between(1, 3), one.between(0, 1)])
-    said = opened.classify(rows)
+    said = opened.classify(rows, alone=alone)
     order = [3, 1, 2, 0]
     np.testing.assert_allclose(said.logits, expected.logits[order], atol=1e-5)
     for name in ("n_tokens", "truncated"):
@@ -56,7 +57,7 @@ def test_it_says_what_the_predictor_says_however_its_texts_are_cut_up(task, bund
 def test_the_end_of_a_long_text_can_be_kept(bundles):
     opened = OpenedBundle.open(bundles["reviews"], threads=1)
     text = "film " * 60 + "a good story"
-    ends = [opened.classify(opened.tokenise([given], "end")).logits for given in (text, "dull " + text)]
+    ends = [opened.classify(opened.tokenise([given], "end"), alone=True).logits for given in (text, "dull " + text)]
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-5)
     tail = opened.tokenise([text], "end").rows.row(0)
     assert tail[1:-1].tolist() == opened.tokenise([text[-200:]], "end").rows.row(0)[1:-1].tolist()
@@ -78,8 +79,8 @@ def test_windows_are_those_of_the_bundle(copied):
     rows = opened.tokenise(TEXTS, "start")
     assert rows.owners is not None
     assert not rows.truncated.any()
-    whole = opened.classify(rows).logits
-    parts = [opened.classify(rows.between(i, i + 1)).logits for i in range(len(TEXTS))]
+    whole = opened.classify(rows, alone=True).logits
+    parts = [opened.classify(rows.between(i, i + 1), alone=False).logits for i in range(len(TEXTS))]
     np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
 
 

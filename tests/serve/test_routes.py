@@ -154,7 +154,7 @@ def test_info_has_the_other_servers_fields(served):
         "model_dtype": "float32",
         "max_input_length": 12,
         "max_client_batch_size": 256,
-        "max_batch_tokens": 4096,
+        "max_batch_tokens": 1024,
         "auto_truncate": False,
     }
     assert {name: info[name] for name in expected} == expected

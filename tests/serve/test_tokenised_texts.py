@@ -35,7 +35,7 @@ def test_a_long_text_is_refused_where_it_must_not_be_cut(predictor):
 def test_the_start_or_the_end_of_a_long_text_is_computed(predictor, keep, first, last):
     done = tokenised(predictor, LONG, keep=keep)
     assert (done.n_tokens.tolist(), done.truncated.tolist(), done.costs.tolist()) == ([15], [True], [12])
-    predictor.classify(done)
+    predictor.classify(done, alone=True)
     read = predictor.calls[-1][0].split()
     assert (read[: len(first)], read[-len(last) :]) == (first, last)
 

@@ -122,7 +122,7 @@ def test_one_text_does_not_wait_for_all_of_another_request(fake, predictor, tmp_
         bulk = crowd.submit(ask, running, *["bad"] * 100)
         fake.until(lambda: "bad" in computed(predictor))
         single = crowd.submit(ask, running, "good")
-        fake.until(lambda: running.metric("te_queue_size", model="words") == 91)
+        fake.until(lambda: running.metric("te_queue_size", model="words") == 93)
         predictor.gate.set()
         assert single.result().status_code == bulk.result().status_code == 200
         (turn,) = (number for number, call in enumerate(predictor.calls) if "good" in call)
@@ -207,6 +207,6 @@ def test_a_server_that_leaves_says_so_on_connections_it_still_has(served):
 def test_a_queue_whose_worker_died_is_unhealthy(fake, served):
     worker = served.service.bundles.named(None).worker
     stopped = threading.Event()
-    served.loop.call_soon_threadsafe(lambda: (worker._batching.cancel(), stopped.set()))
+    served.loop.call_soon_threadsafe(lambda: (worker._batching[0].cancel(), stopped.set()))
     stopped.wait(5)
     fake.until(lambda: served.client.get("/health").status_code == 503)

@@ -22,7 +22,7 @@ from potstill.records import Predictions, ProblemType, Text, is_unicode
 from potstill.runtime.engine import Engine, OpenedGraph, ThreadPlan, for_many_batches, for_one_batch, open_graph
 from potstill.runtime.lookahead import ahead
 from potstill.runtime.row_texts import TextReader
-from potstill.runtime.schedule import BATCH_TOKENS, Schedule, schedule_rows
+from potstill.runtime.schedule import BATCH_TOKENS, Schedule, schedule_one_stream, schedule_rows
 from potstill.runtime.tokenised import Tokenised
 
 _TOKENISED_AHEAD = 1024
@@ -101,6 +101,11 @@ class BundlePredictor:
         return self._graph.name
 
     @property
+    def streams(self) -> int:
+        """How many batches are run side by side where there are many."""
+        return self._many_plan.streams
+
+    @property
     def setting(self) -> tuple[str, int, int, int, tuple[int, ...]]:
         """What decides the last digits of a logit beside bundle and texts: engine, streams, their threads, budget, and
         the widths of texts alone."""
@@ -132,10 +137,14 @@ class BundlePredictor:
             cut = cut_windows(whole, self.tokenizer, self.max_length, windows.overlap)
             yield Tokenised(cut.rows, cut.owners, cut.n_tokens, whole.truncated)
 
-    def classify(self, part: Tokenised) -> Predictions:
-        """Predictions for texts that ``tokenise`` made rows of; the time is that of the engine alone."""
+    def classify(self, part: Tokenised, *, alone: bool = True) -> Predictions:
+        """Predictions for texts that ``tokenise`` made rows of; the time is that of the engine alone.
+
+        ``alone``: nothing else is computed meanwhile. Otherwise as many calls as there are ``streams`` go on at a time,
+        each on its share of the cores.
+        """
         started = time.perf_counter()
-        done = self._classified(part)
+        done = self._classified(part, alone=alone)
         return self._predictions([done], time.perf_counter() - started)
 
     def compile_all(self) -> None:
@@ -169,20 +178,24 @@ class BundlePredictor:
             except ValueError as error:
                 raise DataError(f"row {number}: {error}", found=repr(text)[:80], do="leave that row out") from error
 
-    def _classified(self, part: Tokenised) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _classified(self, part: Tokenised, *, alone: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Logits, tokens before any was cut, and of which texts some were."""
-        logits, windows = self._logits(part.rows), self.bundle.reading.windows
+        logits, windows = self._logits(part.rows, alone=alone), self.bundle.reading.windows
         if part.owners is not None and windows is not None:
             logits = pool_windows(logits, part.owners, windows.pooling)
         return logits, part.n_tokens, part.truncated
 
-    def _logits(self, rows: EncodedTexts) -> np.ndarray:
+    def _logits(self, rows: EncodedTexts, *, alone: bool) -> np.ndarray:
         """``(n_rows, k)`` float32."""
         logits = np.empty((len(rows), len(self.label_names)), dtype=np.float32)
-        schedule = schedule_rows(
-            rows.lengths, self._budget, self._many_plan.streams, self.max_length, self._graph.single_widths
-        )
-        engine = self._engine(self._plan_of(schedule))
+        if alone:
+            schedule = schedule_rows(
+                rows.lengths, self._budget, self.streams, self.max_length, self._graph.single_widths
+            )
+            engine = self._engine(self._plan_of(schedule))
+        else:
+            schedule = schedule_one_stream(rows.lengths, self._budget, self.max_length)
+            engine = self._engine(self._many_plan)
 
         def run(batch: np.ndarray, width: int) -> np.ndarray:
             padded = pad_rows(rows, batch, self.tokenizer.pad_id, width)

@@ -68,9 +68,7 @@ def schedule_rows(
         return _alone(int(lengths[0]), single_widths, max_length)
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
-    if ordered[0] > tokens:
-        raise ValueError(f"a row of {ordered[0]} tokens in a batch of {tokens}")
-    bounds = _filled(ordered, tokens)
+    bounds = _filled(ordered, _enough_for(ordered, tokens))
     n_filled = len(bounds) - 2  # the last takes what is left
     side_by_side = streams > 1
     if n_filled < EVEN_BATCHES * streams:
@@ -83,6 +81,23 @@ def schedule_rows(
     for number in range(n_filled, len(widths)):
         widths[number] = _rounded_up(int(ordered[bounds[number]]), max_length)
     return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side)
+
+
+def schedule_one_stream(lengths: np.ndarray, tokens: int, max_length: int) -> Schedule:
+    """How rows of ``lengths`` are run one batch after the other on cores that are theirs, while others have work of
+    their own; the rest is as in ``schedule_rows``.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
+    bounds = _near(ordered, _enough_for(ordered, tokens))
+    widths = [_rounded_up(int(ordered[start]), max_length) for start in bounds[:-1]]
+    return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side=False)
+
+
+def _enough_for(ordered: np.ndarray, tokens: int) -> int:
+    if len(ordered) and ordered[0] > tokens:
+        raise ValueError(f"a row of {ordered[0]} tokens in a batch of {tokens}")
+    return tokens
 
 
 def _filled(ordered: np.ndarray, tokens: int) -> list[int]:

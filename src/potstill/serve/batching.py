@@ -1,8 +1,11 @@
 """A bounded queue in front of one predictor: texts of many requests are computed together, by a budget of tokens.
 
-Nothing waits for company: as soon as the predictor is free it gets what is there, so batches grow with the load and by
-themselves. Requests take turns, so that one text does not wait until another request's hundreds are done. Only texts of
-near length share a batch: padded to one long text, ten short ones would take as long as ten long ones.
+Nothing waits for company. One text that finds everything idle gets all cores; otherwise each stream of the predictor,
+a core as a rule, takes its next batch when it is done with the last, and an answer waits for no other stream. A batch
+is half of a stream's share of what waits ("factoring": Hummel, Schonberg and Flynn, 1992), so that it grows with the
+load and leaves work for whoever is free next. Requests take turns, so that one text does not wait until another
+request's hundreds are done. Only texts of near length share a batch: padded to one long text, ten short ones would take
+as long as ten long ones.
 """
 
 from __future__ import annotations
@@ -10,17 +13,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import repeat, zip_longest
 from typing import Protocol
 
 import numpy as np
 
 from potstill.records import Predictions
+from potstill.runtime.schedule import RUN_TOKENS
 from potstill.runtime.tokenised import Tokenised, join_tokenised
 from potstill.serve.refusals import inference_failed, overloaded
+
+
+class Classify(Protocol):
+    """Predictions for texts; ``alone`` promises that nothing else is computed meanwhile."""
+
+    def __call__(self, rows: Tokenised, *, alone: bool) -> Predictions:
+        """One row of predictions for each text."""
+        ...
 
 
 class BatchCounts(Protocol):
@@ -39,15 +52,15 @@ class BatchCounts(Protocol):
 class Job:
     """The texts of one request on their way.
 
-    came, first_taken: seconds of ``time.perf_counter``. inference_s: of the batches that held its texts. waiting: texts
-    not yet taken, in their order. costs: of each text its tokens, in windows those of all of them.
+    came, first_taken, ended: seconds of ``time.perf_counter``; the last two are those of its first batch and its last.
+    waiting: texts not yet taken, in their order. costs: of each text its tokens, in windows those of all of them.
     """
 
     texts: Tokenised
     answer: asyncio.Future[Predictions]
     came: float = field(default_factory=time.perf_counter)
     first_taken: float | None = None
-    inference_s: float = 0.0
+    ended: float | None = None
     parts: list[Part] = field(default_factory=list)
     waiting: list[int] = field(init=False)
     costs: list[int] = field(init=False)
@@ -60,6 +73,7 @@ class Job:
     def take_part(self, part: Part) -> None:
         """What was said of some of the texts; the last of them completes the answer."""
         self.parts.append(part)
+        self.ended = time.perf_counter()
         if sum(len(taken.texts) for taken in self.parts) == len(self.texts) and not self.answer.done():
             self.answer.set_result(join_parts(self.parts))
 
@@ -99,18 +113,20 @@ class Share:
 
 
 class Batcher:
-    """Computes the texts of jobs with ``classify``, on a ``thread``, in batches of at most ``batch_tokens``."""
+    """Computes the texts of jobs with ``classify``, in ``streams`` of ``threads``, in batches of ``batch_tokens``."""
 
     def __init__(
         self,
-        classify: Callable[[Tokenised], Predictions],
-        thread: Executor,
+        classify: Classify,
+        threads: Executor,
         counts: BatchCounts,
         *,
+        streams: int,
         batch_tokens: int,
         queued_texts: int,
     ) -> None:
-        self._classify, self._thread, self._counts = classify, thread, counts
+        self._classify, self._threads, self._counts = classify, threads, counts
+        self._streams = self._free = streams
         self._batch_tokens, self._queued_texts = batch_tokens, queued_texts
         self._jobs: deque[Job] = deque()
         self._n_waiting = 0
@@ -140,27 +156,38 @@ class Batcher:
             job.waiting = []
 
     async def run(self) -> None:
-        """Compute batches until cancelled."""
+        """Compute batches one after another until cancelled; to be called once for each stream."""
         while True:
-            while not self._jobs:
+            while not self._jobs or not self._free:
                 self._wake.clear()
                 await self._wake.wait()
-            shares, n_tokens = take_batch(self._jobs, self._batch_tokens)
-            n_texts = sum(map(len, shares))
-            self._changed(-n_texts)
-            self._counts.count_batch(n_texts, n_tokens, self._n_waiting)
-            await self._compute(shares)
+            await self._next_batch()
 
-    async def _compute(self, shares: Sequence[Share]) -> None:
+    async def _next_batch(self) -> None:
+        alone = self._free == self._streams and self._n_waiting == 1
+        streams = self._streams if alone else 1
+        most = -(-self._n_waiting // (2 * self._streams))
+        shares, n_tokens = take_batch(self._jobs, self._batch_tokens, most)
+        n_texts = sum(map(len, shares))
+        self._free -= streams
+        self._changed(-n_texts)
+        self._counts.count_batch(n_texts, n_tokens, self._n_waiting)
+        try:
+            await self._compute(shares, alone=alone)
+        finally:
+            self._free += streams
+            self._wake.set()
+
+    async def _compute(self, shares: Sequence[Share], *, alone: bool) -> None:
         """Run one batch. Where it fails every request runs alone, so that a text fails none but its own request."""
         began = time.perf_counter()
         for share in shares:
             share.job.first_taken = share.job.first_taken or began
-        computed = asyncio.get_running_loop().run_in_executor(self._thread, self._classified, shares)
+        computed = asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(self._classified, shares, alone=alone)
+        )
         await asyncio.wait({computed})
         error = computed.exception()
-        for share in shares:
-            share.job.inference_s += time.perf_counter() - began
         if error is None:
             _hand_out(computed.result(), shares)
         elif len(shares) == 1:
@@ -170,37 +197,61 @@ class Batcher:
         else:
             for share in shares:
                 if not share.job.answer.done():
-                    await self._compute([share])
+                    await self._compute([share], alone=alone)
 
-    def _classified(self, shares: Sequence[Share]) -> Predictions:
-        return self._classify(join_tokenised([texts for share in shares for texts in share.texts]))
+    def _classified(self, shares: Sequence[Share], *, alone: bool) -> Predictions:
+        return self._classify(join_tokenised([texts for share in shares for texts in share.texts]), alone=alone)
 
     def _changed(self, by: int) -> None:
         self._n_waiting += by
         self._counts.count_waiting(self._n_waiting)
 
 
-def take_batch(jobs: deque[Job], batch_tokens: int) -> tuple[list[Share], int]:
-    """The next batch and its tokens; ``jobs`` must hold one.
+def take_batch(jobs: deque[Job], batch_tokens: int, most: int) -> tuple[list[Share], int]:
+    """The next batch, of up to ``most`` texts, and its tokens; ``jobs`` must hold one.
 
     It begins with the next text of the first job, which then is the last, so that no text waits for ever. Others join
-    in turns, one of each job at a time, up to the first that would make more than ``batch_tokens``.
+    whose length is so near that padding costs no more than a run of their own, the nearest first and of equally near
+    ones each job's in turn, up to the first that would make more than ``batch_tokens``, padding included; then as many
+    as are a round number.
     """
-    taken: dict[Job, list[int]] = {}
-    n_tokens = 0
-    for job, number in _in_turns(jobs):
-        if taken and n_tokens + job.costs[number] > batch_tokens:
+    first, *others = _in_turns(jobs)
+    length = widest = _cost(first)
+    near = sorted(
+        (text for text in others if abs(_cost(text) - length) <= RUN_TOKENS), key=lambda text: abs(_cost(text) - length)
+    )
+    texts = [first]
+    for text in near[: most - 1]:
+        widest = max(widest, _cost(text))
+        if (len(texts) + 1) * widest > batch_tokens:
             break
+        texts.append(text)
+    del texts[round_number(len(texts)) :]
+    taken: dict[Job, list[int]] = {}
+    for job, number in texts:
         taken.setdefault(job, []).append(number)
-        n_tokens += job.costs[number]
     _leave(jobs, taken)
-    return [Share(job, numbers) for job, numbers in taken.items()], n_tokens
+    return [Share(job, sorted(numbers)) for job, numbers in taken.items()], sum(map(_cost, texts))
+
+
+def round_number(n: int) -> int:
+    """The largest of 1, 2, 3, 4, 6, 8, 12, 16, 24, 32 … that is no more than ``n``, more than two thirds of it.
+
+    An engine makes kernels for every shape that it meets, and keeps them: of few numbers of texts come few shapes.
+    """
+    power: int = 1 << (n.bit_length() - 1)
+    return power + power // 2 if 2 * n >= 3 * power else power
 
 
 def _in_turns(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
     """Every waiting text: the first of each job, then the second of each, and so on."""
     turns = zip_longest(*(zip(repeat(job), job.waiting, strict=False) for job in jobs))
     return (text for turn in turns for text in turn if text is not None)
+
+
+def _cost(text: tuple[Job, int]) -> int:
+    job, number = text
+    return job.costs[number]
 
 
 def _leave(jobs: deque[Job], taken: dict[Job, list[int]]) -> None:

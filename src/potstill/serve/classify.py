@@ -126,10 +126,10 @@ async def _hung_up(receive: Receive) -> None:
 
 
 def _times(job: Job, came: float, tokenised_s: float) -> Times:
-    first_taken = job.first_taken if job.first_taken is not None else job.came
+    first_taken = job.came if job.first_taken is None else job.first_taken
     return Times(
         total_s=time.perf_counter() - came,
         tokenisation_s=tokenised_s,
         queue_s=first_taken - job.came,
-        inference_s=job.inference_s,
+        inference_s=0.0 if job.ended is None else job.ended - first_taken,
     )

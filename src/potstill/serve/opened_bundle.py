@@ -21,6 +21,7 @@ class OpenedBundle:
         self.label_names, self.problem_type = bundle.label_names, bundle.problem_type
         self.max_length, self.windows = bundle.reading.max_length, bundle.reading.windows
         self.decisions, self.arithmetic = bundle.decisions, bundle.graph.arithmetic
+        self.streams = predictor.streams
         self._predictor, self._reader = predictor, TextReader(bundle.reading)
 
     @classmethod
@@ -37,9 +38,9 @@ class OpenedBundle:
         read = [self._read(text, number) for number, text in enumerate(texts)]
         return join_tokenised(list(self._predictor.tokenise(read, keep)))
 
-    def classify(self, rows: Tokenised) -> Predictions:
+    def classify(self, rows: Tokenised, *, alone: bool) -> Predictions:
         """Predictions, temperature and thresholds obeyed."""
-        return self._predictor.classify(rows)
+        return self._predictor.classify(rows, alone=alone)
 
     def close(self) -> None:
         """End the threads that run batches."""

@@ -19,6 +19,7 @@ class ServedPredictor(Protocol):
     label_names: in the order of the logits. problem_type: decides the activation. max_length: the most tokens of a text
     that are read at a time, special tokens included. windows: how longer texts are read whole, None where they are cut.
     decisions: temperature and thresholds, which ``classify`` obeys. arithmetic: of the weights, such as ``fp32``.
+    streams: how many batches are best computed side by side.
     """
 
     label_names: tuple[str, ...]
@@ -27,6 +28,7 @@ class ServedPredictor(Protocol):
     windows: Windows | None
     decisions: Decisions | None
     arithmetic: str
+    streams: int
 
     def prepare(self) -> None:
         """Make now what texts will need. Raises BundleError where that cannot be."""
@@ -39,8 +41,12 @@ class ServedPredictor(Protocol):
         """
         ...
 
-    def classify(self, rows: Tokenised) -> Predictions:
-        """Predictions for texts that ``tokenise`` made rows of. From one thread at a time, not always the same."""
+    def classify(self, rows: Tokenised, *, alone: bool) -> Predictions:
+        """Predictions for texts that ``tokenise`` made rows of.
+
+        ``alone`` promises that nothing else is computed meanwhile; without, calls come from as many threads at once as
+        there are ``streams``.
+        """
         ...
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from potstill.runtime.schedule import BATCH_TOKENS
 from potstill.serve.keys import Keys
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -15,16 +16,16 @@ class Limits:
     """What one request may ask for, and how much may wait.
 
     body_bytes: of a body; a longer one is refused before it is read. open_bytes: of the bodies of all requests that are
-    not yet answered. texts: in one request. characters: of one text, both texts of a pair together. batch_tokens: that
-    are computed together, so roughly for how long nobody else is served; a longer text alone is computed all the same.
-    queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds
-    from a request's arrival to its answer. head_s: seconds for a request's first lines.
+    not yet answered. texts: in one request. characters: of one text, both texts of a pair together. batch_tokens: of a
+    batch, padding included, so roughly for how long its core serves nobody else; a longer text is a batch of its own.
+    queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds from a request's
+    arrival to its answer. head_s: seconds for a request's first lines.
     """
 
     body_bytes: int = 2_000_000
     texts: int = 256
     characters: int = 200_000
-    batch_tokens: int = 4096
+    batch_tokens: int = BATCH_TOKENS
     queued_texts: int = 2048
     deadline_s: float = 30.0
     open_bytes: int = 64_000_000

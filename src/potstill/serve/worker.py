@@ -19,7 +19,7 @@ from potstill.serve.settings import Limits
 
 
 class Worker:
-    """Computes predictions on a thread of its own. Made inside a running event loop.
+    """Computes predictions on threads of its own. Made inside a running event loop.
 
     A request holds the worker from its first look at it to its answer, so that a worker whose bundle was replaced ends
     when the last of its requests is answered.
@@ -27,15 +27,17 @@ class Worker:
 
     def __init__(self, predictor: ServedPredictor, counts: BatchCounts, limits: Limits) -> None:
         self.predictor = predictor
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(max_workers=predictor.streams, thread_name_prefix="inference")
         self.batcher = Batcher(
             partial(classify_checked, predictor),
-            self._thread,
+            self._threads,
             counts,
+            streams=predictor.streams,
             batch_tokens=limits.batch_tokens,
             queued_texts=limits.queued_texts,
         )
-        self._batching = asyncio.get_running_loop().create_task(self.batcher.run())
+        start = asyncio.get_running_loop().create_task
+        self._batching = [start(self.batcher.run()) for _ in range(predictor.streams)]
         self._n_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -43,7 +45,7 @@ class Worker:
     @property
     def is_well(self) -> bool:
         """Whether what computes is still there."""
-        return not self._batching.done()
+        return not any(stream.done() for stream in self._batching)
 
     @contextmanager
     def held(self) -> Iterator[Worker]:
@@ -60,16 +62,20 @@ class Worker:
     async def finish(self) -> None:
         """End once every request that holds it is answered."""
         await self._idle.wait()
-        self._batching.cancel()
-        await asyncio.wait({self._batching})
-        # On its thread: behind a batch that nobody waits for any more, and beside the event loop, which goes on.
-        await asyncio.get_running_loop().run_in_executor(self._thread, self.predictor.close)
-        self._thread.shutdown(wait=False)
+        for stream in self._batching:
+            stream.cancel()
+        await asyncio.wait(self._batching)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        """Behind batches that nobody waits for any more."""
+        self._threads.shutdown()
+        self.predictor.close()
 
 
-def classify_checked(predictor: ServedPredictor, rows: Tokenised) -> Predictions:
+def classify_checked(predictor: ServedPredictor, rows: Tokenised, *, alone: bool) -> Predictions:
     """What the predictor says; ModelError where that is not one row of numbers per text."""
-    predictions = predictor.classify(rows)
+    predictions = predictor.classify(rows, alone=alone)
     if len(predictions) != len(rows):
         raise ModelError("the model lost rows", found=len(predictions), allowed=len(rows))
     if not np.isfinite(predictions.logits).all():
@@ -80,8 +86,8 @@ def classify_checked(predictor: ServedPredictor, rows: Tokenised) -> Predictions
 WARM_UP = "a text to begin with"
 """What a predictor is run on before it answers anyone: the first run of a graph allocates, and can fail."""
 
-WARM_UP_TEXTS = 512
-"""Enough for several batches, which run side by side."""
+WARM_UP_TEXTS = 64
+"""So many that they do not all fit into the shape of one."""
 
 
 def warm_up(predictor: ServedPredictor) -> ServedPredictor:
@@ -91,6 +97,6 @@ def warm_up(predictor: ServedPredictor) -> ServedPredictor:
         one = predictor.tokenise([WARM_UP], "start")
     except DataError:
         one = predictor.tokenise([(WARM_UP, WARM_UP)], "start")
-    classify_checked(predictor, one)
-    classify_checked(predictor, join_tokenised([one] * WARM_UP_TEXTS))
+    classify_checked(predictor, one, alone=True)
+    classify_checked(predictor, join_tokenised([one] * WARM_UP_TEXTS), alone=False)
     return predictor
