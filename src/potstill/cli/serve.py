@@ -64,5 +64,5 @@ def serve(
         watch_every_s=LOOK_EVERY_S if watch else None,
         cors_origins=tuple(cors_origin or ()),
     )
-    opening = partial(OpenedBundle.open, threads=threads, engine=engine)
+    opening = partial(OpenedBundle.open, threads=threads, engine=engine, batch_tokens=batch_tokens)
     server.run_server(bundles, open_predictor=opening, settings=settings, api_keys=api_keys, host=host, port=port)

@@ -140,8 +140,8 @@ class BundlePredictor:
     def classify(self, part: Tokenised, *, alone: bool = True) -> Predictions:
         """Predictions for texts that ``tokenise`` made rows of; the time is that of the engine alone.
 
-        ``alone``: nothing else is computed meanwhile. Otherwise as many calls as there are ``streams`` go on at a time,
-        each on its share of the cores.
+        ``alone``: all cores are for these texts. Otherwise they stay on one stream, and as many calls as there are
+        ``streams`` share the cores.
         """
         started = time.perf_counter()
         done = self._classified(part, alone=alone)

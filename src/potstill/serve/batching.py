@@ -1,8 +1,8 @@
 """A bounded queue in front of one predictor: texts of many requests are computed together, by a budget of tokens.
 
-Nothing waits for company. One text that finds everything idle gets all cores; otherwise each stream of the predictor,
-a core as a rule, takes its next batch when it is done with the last, and an answer waits for no other stream. A batch
-is half of a stream's share of what waits ("factoring": Hummel, Schonberg and Flynn, 1992), so that it grows with the
+Nothing waits for company. One text that finds everything idle gets all cores until it is done; otherwise each stream of
+the predictor, a core as a rule, takes its next batch when it is done with the last, and waits for no other. A batch is
+half of a stream's share of what waits ("factoring": Hummel, Schonberg and Flynn, 1992), so that it grows with the
 load and leaves work for whoever is free next. Requests take turns, so that one text does not wait until another
 request's hundreds are done. Only texts of near length share a batch: padded to one long text, ten short ones would take
 as long as ten long ones.
@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import repeat, zip_longest
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ from potstill.serve.refusals import inference_failed, overloaded
 
 
 class Classify(Protocol):
-    """Predictions for texts; ``alone`` promises that nothing else is computed meanwhile."""
+    """Predictions for texts; ``alone`` says that the same predictor computes nothing else meanwhile."""
 
     def __call__(self, rows: Tokenised, *, alone: bool) -> Predictions:
         """One row of predictions for each text."""
@@ -52,7 +52,7 @@ class BatchCounts(Protocol):
 class Job:
     """The texts of one request on their way.
 
-    came, first_taken, ended: seconds of ``time.perf_counter``; the last two are those of its first batch and its last.
+    came, first_taken, ended: seconds of ``time.perf_counter``: in the queue, its first batch begun, its last one done.
     waiting: texts not yet taken, in their order. costs: of each text its tokens, in windows those of all of them.
     """
 
@@ -164,22 +164,22 @@ class Batcher:
             await self._next_batch()
 
     async def _next_batch(self) -> None:
-        alone = self._free == self._streams and self._n_waiting == 1
+        alone = self._free == self._streams and (self._n_waiting == 1 or self._streams == 1)
         streams = self._streams if alone else 1
         most = -(-self._n_waiting // (2 * self._streams))
         shares, n_tokens = take_batch(self._jobs, self._batch_tokens, most)
         n_texts = sum(map(len, shares))
         self._free -= streams
-        self._changed(-n_texts)
-        self._counts.count_batch(n_texts, n_tokens, self._n_waiting)
         try:
+            self._changed(-n_texts)
+            self._counts.count_batch(n_texts, n_tokens, self._n_waiting)
             await self._compute(shares, alone=alone)
         finally:
             self._free += streams
             self._wake.set()
 
     async def _compute(self, shares: Sequence[Share], *, alone: bool) -> None:
-        """Run one batch. Where it fails every request runs alone, so that a text fails none but its own request."""
+        """Run one batch; where it fails, each request's texts by themselves, so that they fail none but their own."""
         began = time.perf_counter()
         for share in shares:
             share.job.first_taken = share.job.first_taken or began
@@ -207,31 +207,36 @@ class Batcher:
         self._counts.count_waiting(self._n_waiting)
 
 
+LOOKED_AT = 512
+"""Of longer queues only so many texts are looked at for a batch: the event loop waits meanwhile."""
+
+
 def take_batch(jobs: deque[Job], batch_tokens: int, most: int) -> tuple[list[Share], int]:
     """The next batch, of up to ``most`` texts, and its tokens; ``jobs`` must hold one.
 
-    It begins with the next text of the first job, which then is the last, so that no text waits for ever. Others join
-    whose length is so near that padding costs no more than a run of their own, the nearest first and of equally near
-    ones each job's in turn, up to the first that would make more than ``batch_tokens``, padding included; then as many
-    as are a round number.
+    It begins with the next text of the first job, which then is the last, so that no text waits for ever. Of the next
+    LOOKED_AT texts others join, the nearest in length first and of equally near ones each job's in turn, as long as
+    padding any to the longest costs no more than a run of its own, up to the first that would make more than
+    ``batch_tokens``, padding included; then as many stay as are a round number.
     """
-    first, *others = _in_turns(jobs)
-    length = widest = _cost(first)
-    near = sorted(
-        (text for text in others if abs(_cost(text) - length) <= RUN_TOKENS), key=lambda text: abs(_cost(text) - length)
-    )
-    texts = [first]
-    for text in near[: most - 1]:
-        widest = max(widest, _cost(text))
-        if (len(texts) + 1) * widest > batch_tokens:
+    looked_at = [(job.costs[number], job, number) for job, number in islice(_in_turns(jobs), LOOKED_AT)]
+    first = looked_at[0][0]
+    shortest = longest = first
+    texts = looked_at[:1]
+    for text in sorted(looked_at[1:], key=lambda text: abs(text[0] - first)):
+        lower, upper = min(shortest, text[0]), max(longest, text[0])
+        if upper - lower > RUN_TOKENS:
+            continue
+        if len(texts) == most or (len(texts) + 1) * upper > batch_tokens:
             break
+        shortest, longest = lower, upper
         texts.append(text)
     del texts[round_number(len(texts)) :]
     taken: dict[Job, list[int]] = {}
-    for job, number in texts:
+    for _, job, number in texts:
         taken.setdefault(job, []).append(number)
     _leave(jobs, taken)
-    return [Share(job, sorted(numbers)) for job, numbers in taken.items()], sum(map(_cost, texts))
+    return [Share(job, sorted(numbers)) for job, numbers in taken.items()], sum(cost for cost, _, _ in texts)
 
 
 def round_number(n: int) -> int:
@@ -243,15 +248,14 @@ def round_number(n: int) -> int:
     return power + power // 2 if 2 * n >= 3 * power else power
 
 
-def _in_turns(jobs: Sequence[Job]) -> Iterator[tuple[Job, int]]:
+def _in_turns(jobs: Iterable[Job]) -> Iterator[tuple[Job, int]]:
     """Every waiting text: the first of each job, then the second of each, and so on."""
-    turns = zip_longest(*(zip(repeat(job), job.waiting, strict=False) for job in jobs))
-    return (text for turn in turns for text in turn if text is not None)
-
-
-def _cost(text: tuple[Job, int]) -> int:
-    job, number = text
-    return job.costs[number]
+    left = deque((job, iter(job.waiting)) for job in jobs)
+    while left:
+        job, numbers = left.popleft()
+        for number in islice(numbers, 1):
+            yield job, number
+            left.append((job, numbers))
 
 
 def _leave(jobs: deque[Job], taken: dict[Job, list[int]]) -> None:

@@ -22,7 +22,7 @@ _TOTAL = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_\w+)_total(?=[ {])", re.MULTILI
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one request: all of it, tokenisation, waiting, and in the batches that held its texts."""
+    """Seconds of one request: all of it, tokenisation, until its first batch, from then to the end of its last."""
 
     total_s: float
     tokenisation_s: float

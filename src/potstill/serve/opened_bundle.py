@@ -10,6 +10,7 @@ from potstill.errors import DataError
 from potstill.records import Predictions, Text
 from potstill.runtime.bundle_predictor import BundlePredictor
 from potstill.runtime.row_texts import TextReader
+from potstill.runtime.schedule import BATCH_TOKENS
 from potstill.runtime.tokenised import Tokenised, join_tokenised
 
 
@@ -25,9 +26,11 @@ class OpenedBundle:
         self._predictor, self._reader = predictor, TextReader(bundle.reading)
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int | None = None, engine: str | None = None) -> OpenedBundle:
+    def open(
+        cls, folder: Path, *, threads: int | None = None, engine: str | None = None, batch_tokens: int = BATCH_TOKENS
+    ) -> OpenedBundle:
         """Open a bundle, every file of it checked; BundleError for whatever is wrong with it, a run among that."""
-        return cls(BundlePredictor.open(folder, threads=threads, engine=engine))
+        return cls(BundlePredictor.open(folder, threads=threads, engine=engine, batch_tokens=batch_tokens))
 
     def prepare(self) -> None:
         """Compile the engines for one text, for few and for many."""

@@ -44,8 +44,8 @@ class ServedPredictor(Protocol):
     def classify(self, rows: Tokenised, *, alone: bool) -> Predictions:
         """Predictions for texts that ``tokenise`` made rows of.
 
-        ``alone`` promises that nothing else is computed meanwhile; without, calls come from as many threads at once as
-        there are ``streams``.
+        ``alone`` says that the predictor computes nothing else meanwhile; without, calls come from as many threads at
+        once as there are ``streams``.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""One opened predictor at work: its thread, its queue, and an end that leaves no request behind."""
+"""One opened predictor at work: its threads, its queue, and an end that leaves no request behind."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ WARM_UP = "a text to begin with"
 """What a predictor is run on before it answers anyone: the first run of a graph allocates, and can fail."""
 
 WARM_UP_TEXTS = 64
-"""So many that they do not all fit into the shape of one."""
+"""Of a batch that each stream begins with."""
 
 
 def warm_up(predictor: ServedPredictor) -> ServedPredictor:
@@ -98,5 +98,10 @@ def warm_up(predictor: ServedPredictor) -> ServedPredictor:
     except DataError:
         one = predictor.tokenise([(WARM_UP, WARM_UP)], "start")
     classify_checked(predictor, one, alone=True)
-    classify_checked(predictor, join_tokenised([one] * WARM_UP_TEXTS), alone=False)
+    many = join_tokenised([one] * WARM_UP_TEXTS)
+    with ThreadPoolExecutor(predictor.streams) as streams:
+        for stream in [
+            streams.submit(classify_checked, predictor, many, alone=False) for _ in range(predictor.streams)
+        ]:
+            stream.result()
     return predictor
