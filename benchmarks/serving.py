@@ -1,6 +1,7 @@
 """A server on loopback beside the same predictor in a process, under load, while bundles are reloaded, and so on.
 
     python benchmarks/serving.py --data-dir DATA --bundle BUNDLE [--seconds 300] [--short 60] [--clients 8]
+    python benchmarks/serving.py --data-dir DATA --bundle BUNDLE --latency 5 --name serving-latency
 
 BUNDLE is what ``potstill export`` wrote; the texts are those of DBpedia's training split. The arms, one after another:
 
@@ -15,6 +16,9 @@ BUNDLE is what ``potstill export`` wrote; the texts are those of DBpedia's train
   was is asked of the server, and where it never was, or could not be, this ends with an error;
 - ``hung up on``: as ``saturated``, while other clients ask and leave before they are answered, one after another, at
   most twenty a second; how many they were is told.
+
+With ``--latency`` nothing is measured but ``unloaded``, ``saturated by single texts`` and ``half load``, one after
+another and so many times, since a machine that has other work beside hits some of them.
 
 Clients take their share of the same cores. The memory is the resident one, of the server where there is one, mean over
 the first and the last fifth of an arm. A request that was refused or whose connection was lost has failed; not so one
@@ -76,9 +80,16 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    with serving(asked.bundle) as (port, pid):
-        figures = asyncio.run(load(port, pid, texts, asked))
     told = f"{bundle.name} ({bundle.graph.arithmetic}, {choose_engine()})"
+    with serving(asked.bundle) as (port, pid):
+        server = drawing(port, pid, texts)
+        if asked.latency:
+            repeats = [asyncio.run(latency_arms(server, asked)) for _ in range(asked.latency)]
+            title = f"A server of {told} with one text a request; {lateness(repeats)}"
+            arms = {arm: ARMS[arm] for arm in repeats[0]}
+            print(table(store(asked.name, title=title, arms=arms, repeats=repeats)))
+            return
+        figures = asyncio.run(load(server, asked))
     title = f"A server of {told}, {asked.clients} clients, {asked.per_request} texts a request; {verdict(figures)}"
     print(table(store(asked.name, title=title, arms=ARMS, repeats=[figures], rate="texts_per_s", peers=["in process"])))
 
@@ -98,6 +109,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--short", type=float, default=60, help="seconds of the other arms")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--per-request", type=int, default=32)
+    parser.add_argument("--latency", type=int, default=0, help="measure the arms of single texts alone, so many times")
     parser.add_argument("--name", default="serving", help="of the file in docs/measured")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -107,7 +119,7 @@ def verdict(figures: Mapping[str, Figures]) -> str:
     """The figures that are to hold: what is delivered, how late the last of a hundred is, what failed, what grew."""
     delivered, again, left = (_share(figures, arm) for arm in ("saturated", "reloaded", "hung up on"))
     reloads, hang_ups = figures["reloaded"]["reloads"], figures["hung up on"]["hang_ups"]
-    late = figures["half load"]["p99_ms"] / figures["unloaded"]["p50_ms"]
+    late = _lateness(figures)
     failed = sum(found["failed"] for found in figures.values())
     grew = {arm: figures[arm][MIB[1]] - figures[arm][MIB[0]] for arm in LONG}
     most = max(grew, key=lambda arm: grew[arm])
@@ -117,6 +129,17 @@ def verdict(figures: Mapping[str, Figures]) -> str:
         f"{late:.1f} times the median without load; {failed:.0f} requests failed; from the first to the last fifth of "
         f"an arm memory grew by at most {grew[most]:.0f} MiB ({most})"
     )
+
+
+def lateness(repeats: Sequence[Mapping[str, Figures]]) -> str:
+    """How late the last of a hundred is at half load: the median over the repeats, with its range."""
+    found = [_lateness(figures) for figures in repeats]
+    told = f"{statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+    return f"at half load the 99th percentile is {told} times the median without load"
+
+
+def _lateness(figures: Mapping[str, Figures]) -> float:
+    return figures["half load"]["p99_ms"] / figures["unloaded"]["p50_ms"]
 
 
 def _share(figures: Mapping[str, Figures], arm: str) -> float:
@@ -165,24 +188,38 @@ def _port_in(log: Path) -> int:
     return int(json.loads(first)["addresses"][0].rpartition(":")[2])
 
 
-async def load(port: int, pid: int, texts: Sequence[str], asked: argparse.Namespace) -> dict[str, Figures]:
-    """Every arm against a running server, and the predictor in process while that server has nothing to do."""
+def drawing(port: int, pid: int, texts: Sequence[str]) -> Server:
+    """A running server that is asked about texts drawn at random, the same in every run of this."""
     randomness = random.Random(1)
-    server = Server(port, pid, lambda n: randomness.choices(texts, k=n))
+    return Server(port, pid, lambda n: randomness.choices(texts, k=n))
+
+
+async def load(server: Server, asked: argparse.Namespace) -> dict[str, Figures]:
+    """Every arm against a running server, and the predictor in process while that server has nothing to do."""
     saturated = functools.partial(server.closed_loop, asked.clients, asked.per_request, asked.seconds)
     found = {"unloaded": await server.closed_loop(1, 1, asked.short)}
     before = in_process_apart()
     found["saturated"] = await saturated()
     after = in_process_apart()
     found["in process"] = {name: statistics.fmean((before[name], after[name])) for name in before}
-    found["saturated by single texts"] = await server.closed_loop(4 * asked.clients, 1, asked.short)
-    rate = found["saturated by single texts"]["texts_per_s"] / 2
-    found["half load"] = await server.open_loop(rate, randomness, asked.short)
+    found |= await single_texts(server, asked)
     found["reloaded"] = await reloaded(server, saturated)
     async with repeated(HUNG_UP_EVERY_S, lambda: server.hang_up(asked.per_request)) as done:
         found["hung up on"] = await saturated()
     found["hung up on"] |= {"hang_ups": done.times, "hang_ups_per_s": done.times / asked.seconds}
     return found
+
+
+async def latency_arms(server: Server, asked: argparse.Namespace) -> dict[str, Figures]:
+    """The arms of single texts."""
+    return {"unloaded": await server.closed_loop(1, 1, asked.short), **await single_texts(server, asked)}
+
+
+async def single_texts(server: Server, asked: argparse.Namespace) -> dict[str, Figures]:
+    """As many single texts as are answered, and half as many."""
+    saturated = await server.closed_loop(4 * asked.clients, 1, asked.short)
+    half = await server.open_loop(saturated["texts_per_s"] / 2, random.Random(2), asked.short)
+    return {"saturated by single texts": saturated, "half load": half}
 
 
 async def reloaded(server: Server, saturated: Callable[[], Awaitable[Figures]]) -> Figures:

@@ -49,15 +49,18 @@ def export(
     )
 
 
-def open_bundle(folder: str | Path, *, threads: int | None = None, engine: str | None = None) -> BundlePredictor:
+def open_bundle(
+    folder: str | Path, *, threads: int | None = None, streams: int | None = None, engine: str | None = None
+) -> BundlePredictor:
     """A predictor of a bundle, every file of it checked: ``predict(texts)`` cleans, cuts and decides as the run did.
 
-    ``threads`` is how many cores it may use, None for all; ``engine`` one of ``openvino`` and ``onnxruntime``, None for
-    the one installed. Close it, or use it in a ``with``. Raises BundleError and UsageError.
+    ``threads`` is how many cores it may use, None for all; ``streams`` how many batches share them where there are
+    many texts, None for one on each core; ``engine`` one of ``openvino`` and ``onnxruntime``, None for the one
+    installed. Close it, or use it in a ``with``. Raises BundleError and UsageError.
     """
     from potstill.runtime.bundle_predictor import BundlePredictor
 
-    return BundlePredictor.open(folder, threads=threads, engine=engine)
+    return BundlePredictor.open(folder, threads=threads, streams=streams, engine=engine)
 
 
 def predict(

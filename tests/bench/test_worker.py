@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.bench.worker import single_ms, texts_per_s
+from potstill.bench.worker import open_subject, single_ms, texts_per_s
 
 
 class Clock:
@@ -48,3 +48,9 @@ def test_throughput_counts_every_text_of_every_call():
     rate = texts_per_s(predictor, ["a"] * 10, 4, 0.0, clock)
     assert predictor.seen == [4, 4, 2] * 2
     assert rate == pytest.approx(10 / (3 * 0.25 + 10 * 0.0625))
+
+
+@pytest.mark.parametrize(("task", "pairs"), [("pairs", True), ("reviews", False)])
+def test_a_run_is_measured_on_what_it_was_trained_on(classifiers, task, pairs):
+    _, kind, found = open_subject(classifiers[task], 1, None)
+    assert (kind, found) == ("run, TorchPredictor", pairs)

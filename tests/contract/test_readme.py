@@ -185,13 +185,13 @@ def test_no_page_names_a_folder_of_one_machine(page: Path) -> None:
     assert re.findall(r"(?<![\w.>])/(?:home|root|work|tmp|Users|usr|mnt)/\S*", text) == []
 
 
-def files_of_the_tree() -> set[str]:
-    """Paths below src/potstill that the tree of docs/source.md names, by its indentation."""
+def files_of_the_tree(folder: str) -> set[str]:
+    """Paths below a folder of the first level that the tree of docs/source.md names, by its indentation."""
     (tree,) = blocks(ROOT / "docs" / "source.md", "")
     inside, folders, found = False, [], set()
     for line in tree.splitlines():
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
-        inside = name == "src/potstill/" if depth == 0 else inside
+        inside = name == folder if depth == 0 else inside
         if not inside or depth == 0:
             continue
         folders = folders[: depth - 1]
@@ -220,7 +220,13 @@ def test_the_trees_of_readme_and_architecture_name_every_room() -> None:
 
 def test_the_tree_of_the_source_names_every_file() -> None:
     there = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if file.name != "__init__.py"}
-    assert files_of_the_tree() == there
+    assert files_of_the_tree("src/potstill/") == there
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "deploy"])
+def test_the_tree_of_the_source_names_every_benchmark_and_what_deploys(folder: str) -> None:
+    there = {file.name for file in (ROOT / folder).iterdir() if file.is_file()}
+    assert files_of_the_tree(f"{folder}/") == there
 
 
 def test_the_line_of_layers_is_the_linters_contract() -> None:

@@ -182,3 +182,9 @@ def test_only_long_pairs_copy_the_tokenizer_and_only_once(monkeypatch: pytest.Mo
     tokenizer.encode([(long, long)], 16)
     monkeypatch.setattr(tokens, "Tokenizer", NoCopies)
     assert tokenizer.encode([(long, long)], 16).lengths.tolist() == [16], "the copy is kept"
+
+
+def test_chunks_are_bounded_in_characters_of_pairs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_CHUNK_CHARACTERS", 10)
+    texts = ["12345", ("123456", "7890"), ("1", "2"), "123456789012"]
+    assert list(tokens.checked_chunks(texts)) == [texts[:2], texts[2:]]

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from potstill.bundle import read_bundle
 from potstill.errors import BundleError, DataError, UsageError
@@ -321,6 +323,37 @@ def test_several_threads_may_ask_at_once(bundles, texts):
 def test_what_is_no_text_is_named(bundles, task, given, message):
     with pytest.raises(DataError, match=message):
         BundlePredictor.open(bundles[task]).predict(given)
+
+
+ANYTHING = st.one_of(
+    st.text(),
+    st.none(),
+    st.integers(),
+    st.binary(),
+    st.tuples(st.text(), st.text()),
+    st.lists(st.text(), max_size=2),
+    st.characters(categories=["Cs"]),
+)
+
+
+@given(st.lists(ANYTHING, max_size=5))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_given_is_predicted_or_refused(counting, texts_given):
+    predictor, _ = counting()
+    try:
+        said = predictor.predict(texts_given)
+    except DataError:
+        return
+    assert len(said) == len(texts_given)
+
+
+@pytest.mark.parametrize("task", ["reviews", "pairs"])
+def test_texts_of_ten_megabytes_are_cut_and_told(bundles, task):
+    text = "good bad " * 1_111_112
+    with BundlePredictor.open(bundles[task]) as predictor:
+        said = predictor.predict([(text, "dull") if task == "pairs" else text])
+    assert said.truncated.tolist() == [True]
+    assert said.n_tokens[0] > 2_222_224
 
 
 def test_a_long_text_is_cut_and_told(bundles):

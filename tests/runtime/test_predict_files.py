@@ -6,11 +6,15 @@ import csv
 import gzip
 import io
 import json
+import tempfile
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from potstill.bundle import Bundle, Graph, Reading
 from potstill.errors import DataError, UsageError
@@ -110,6 +114,27 @@ def rows_of(path):
     if name.endswith("jsonl"):
         return [json.loads(line) for line in text.splitlines()]
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if name.endswith("tsv") else ","))
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_is_predicted_or_told(bundle, data):
+    # oracle: a work either ends with every row counted, or with an error that says what is wrong
+    kind = data.draw(st.sampled_from(IN))
+    with tempfile.TemporaryDirectory() as place:
+        path, out = Path(place) / f"rows.{kind}", Path(place) / "out.jsonl"
+        write(path, kind, data.draw(st.integers(0, 20)), bad=(3,))
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(0, 3))):
+            begin = data.draw(st.integers(0, len(content)))
+            content[begin : begin + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=40))
+        path.write_bytes(content)
+        try:
+            summary = predict_files(HashPredictor(), bundle, [path], out)
+        except (DataError, UsageError):
+            return
+        assert summary["rows"] == summary["predicted"] + summary["bad"]
+        assert summary["predicted"] == len(rows_of(out))
 
 
 IN = ("csv", "csv.gz", "tsv", "jsonl", "jsonl.gz", "txt", "txt.gz", "parquet")

@@ -19,7 +19,7 @@ from potstill.runtime.bundle_predictor import BundlePredictor
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "pyarrow", "sklearn", "scipy", "matplotlib")
 PROGRAM = """
-import importlib.util, sys
+import importlib.util, os, signal, sys
 from pathlib import Path
 
 spec = importlib.util.spec_from_file_location("serve_fake", {fake!r})
@@ -29,7 +29,11 @@ spec.loader.exec_module(fake)
 from potstill.serve.server import run_server
 from potstill.serve.settings import Settings
 
+too_early = [signal.SIGHUP]
+
 def open_predictor(folder):
+    while too_early:
+        os.kill(os.getpid(), too_early.pop())
     print("opened", flush=True)
     return fake.FakePredictor(seconds=0.3)
 

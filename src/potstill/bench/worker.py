@@ -11,13 +11,15 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.bench.texts import TextMaker
 from potstill.bundle import is_bundle
+from potstill.data.catalogue import get_task
 from potstill.records import Predictor, Text
+from potstill.runs import RunFolder, is_run
 
 
 def main() -> None:
@@ -45,7 +47,19 @@ def open_subject(folder: Path, threads: int, engine: str | None) -> tuple[Predic
     predictor = open_predictor(folder)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-    return predictor, f"run, {type(predictor).__name__}", False
+    return predictor, f"run, {type(predictor).__name__}", _trained_on_pairs(folder)
+
+
+def _trained_on_pairs(folder: Path) -> bool:
+    """Whether a run says so; a classifier of which nothing is known takes single texts too."""
+    task = RunFolder.open(folder).manifest.get("task") if is_run(folder) else None
+    if task is None:
+        return False
+    return get_task(task["name"]).takes_pairs if task["files"] is None else _two_columns(task)
+
+
+def _two_columns(task: Mapping[str, Any]) -> bool:
+    return len(task["text_columns"] or ()) == 2 and task["join"] == "pair"
 
 
 def measure(predictor: Predictor, maker: TextMaker, asked: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Task:
     builtin: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether one input is two texts."""
+        return len(self.text_columns) == 2 and self.join == "pair"
+
 
 GLUE_CITATION = "Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform, ICLR, arXiv:1804.07461"
 

@@ -247,7 +247,7 @@ def checked_chunks(texts: Iterable[Any], *, pairs: bool = True) -> Iterator[list
     for number, text in enumerate(texts):
         _require_text(text, number, pairs)
         chunk.append(text)
-        characters += len(text) if isinstance(text, str) else _DEFAULT_MAX_LENGTH
+        characters += len(text) if isinstance(text, str) else sum(map(len, text))
         if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0

@@ -305,7 +305,7 @@ def _classifier_card(run: RunFolder) -> ModelCard:
         windows=_windows(run),
         problem_type=manifest["problem_type"],
         label_names=labels,
-        text_pair=known is not None and known.problem_type != "multi_label_classification" and _is_pair(known),
+        text_pair=known is not None and known.problem_type != "multi_label_classification" and known.takes_pairs,
         dataset_name=name,
         dataset_id=known.hub_name if known else None,
         dataset_config=known.hub_config if known else None,
@@ -341,10 +341,6 @@ def _kind(run: RunFolder) -> str:
 def _made(run: RunFolder) -> str:
     verb = _NO_TRANSFORMERS.get(_model_type(run), ("", "fine-tuned"))[1]
     return f"{verb} for {run.manifest['training_s']:.0f} s"
-
-
-def _is_pair(task: Any) -> bool:
-    return len(task.text_columns) == 2 and task.join == "pair"
 
 
 def _second(manifest: Mapping[str, Any]) -> list[str]:

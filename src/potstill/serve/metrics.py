@@ -47,7 +47,9 @@ class Metrics:
         self.total = self._histogram("te_predict_duration", "From arrival to answer", DURATIONS)
         self.tokenisation = self._histogram("te_predict_tokenization_duration", "From texts to tokens", DURATIONS)
         self.waiting = self._histogram("te_predict_queue_duration", "Waiting for the first batch", DURATIONS)
-        self.inference = self._histogram("te_predict_inference_duration", "In batches that held its texts", DURATIONS)
+        self.inference = self._histogram(
+            "te_predict_inference_duration", "From the first batch to the last one's end", DURATIONS
+        )
         self.lengths = self._histogram("te_request_input_length", "Tokens of a text", SIZES)
         self.batch_sizes = self._histogram("te_batch_next_size", "Texts of a batch", SIZES)
         self.batch_tokens = self._histogram("te_batch_next_tokens", "Tokens of a batch", TOKENS)

@@ -63,8 +63,11 @@ def settle_in() -> None:
     """Make the process one in which short things do not wait for long ones.
 
     A request is tokenised on one thread: several would take the cores from the batch that is being computed. A thread
-    that runs Python lets the event loop go on after a millisecond instead of five.
+    that runs Python lets the event loop go on after a millisecond instead of five. Who asks for a reload before
+    anything is served does not end the process.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.setswitchinterval(SWITCH_S)
 
