@@ -29,7 +29,8 @@ spec.loader.exec_module(fake)
 from potstill.serve.server import run_server
 from potstill.serve.settings import Settings
 
-too_early = [signal.SIGHUP]
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+too_early = [signal.SIGHUP] if "too early" in sys.argv else []
 
 def open_predictor(folder):
     while too_early:
@@ -45,11 +46,11 @@ print("ended", *sorted(set({heavy!r}) & set(sys.modules)), flush=True)
 class Process:
     """A server in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *told: str) -> None:
         fake = Path(__file__).with_name("fake.py")
         program = PROGRAM.format(fake=str(fake), folder=folder, heavy=HEAVY)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, *told], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stderr is not None
         (address,) = json.loads(self.process.stderr.readline())["addresses"]
@@ -107,6 +108,16 @@ def test_sigterm_answers_what_was_accepted(process):
     asking.join(10)
     assert (code, got) == (0, [200])
     assert "leaving" in " ".join(line["event"] for line in lines)
+
+
+def test_a_reload_that_is_asked_for_too_early_is_done_later(tmp_path):
+    process = Process(tmp_path, "too early")
+    while 'potstill_reloads_total{model="words",result="opened"} 1.0' not in process.client.get("/metrics").text:
+        pass
+    process.client.close()
+    process.signal(signal.SIGTERM)
+    code, out, _ = process.end()
+    assert (code, out) == (0, ["opened", "opened", "ended"])
 
 
 def test_sighup_opens_the_bundles_anew(process):

@@ -37,7 +37,7 @@ def serve(
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Origin whose pages may ask, such as https://example.org. Repeatable.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch, padding included.")] = 1024,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch padded to its longest text.")] = 1024,
     max_queue: Annotated[int, typer.Option(min=1, help="Texts of a bundle that may wait; beyond it 429.")] = 2048,
     max_texts: Annotated[int, typer.Option(min=1, help="Texts in one request; beyond it 413.")] = 256,
     max_characters: Annotated[int, typer.Option(min=1, help="Characters of one text; beyond it 413.")] = 200_000,

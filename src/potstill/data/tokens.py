@@ -238,7 +238,7 @@ class EncodedTexts:
 
 
 def checked_chunks(texts: Iterable[Any], *, pairs: bool = True) -> Iterator[list[Any]]:
-    """The texts in lists, each bounded in number and in characters (or one text alone, where it is longer).
+    """The texts in lists, each bounded in number and ended by the text that makes it reach a number of characters.
 
     Raises DataError for what is not a text, or with ``pairs`` a pair of texts.
     """

@@ -164,11 +164,11 @@ class Batcher:
             await self._next_batch()
 
     async def _next_batch(self) -> None:
-        alone = self._free == self._streams and (self._n_waiting == 1 or self._streams == 1)
-        streams = self._streams if alone else 1
         most = -(-self._n_waiting // (2 * self._streams))
         shares, n_tokens = take_batch(self._jobs, self._batch_tokens, most)
         n_texts = sum(map(len, shares))
+        alone = n_texts == 1 and self._free == self._streams and (self._n_waiting == 1 or self._streams == 1)
+        streams = self._streams if alone else 1
         self._free -= streams
         try:
             self._changed(-n_texts)

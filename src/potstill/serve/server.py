@@ -49,12 +49,13 @@ def run_server(
     folders = named_folders(bundles)
     settings = replace(settings, keys=read_keys(api_keys))
     settle_in()
+    reloads = remembered_reloads()
     with bind(host, port) as listening:
         log_as_json()
         service = Service(Bundles(folders, open_predictor), settings)
         if host not in LOOPBACK and settings.keys is None:
             log.warning("the server is reachable from other machines and asks for no API key", extra={"host": host})
-        server = Server(service)
+        server = Server(service, reloads)
         keep_what_is_there()
         asyncio.run(server.serve([listening]))
 
@@ -63,13 +64,18 @@ def settle_in() -> None:
     """Make the process one in which short things do not wait for long ones.
 
     A request is tokenised on one thread: several would take the cores from the batch that is being computed. A thread
-    that runs Python lets the event loop go on after a millisecond instead of five. Who asks for a reload before
-    anything is served does not end the process.
+    that runs Python lets the event loop go on after a millisecond instead of five.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.setswitchinterval(SWITCH_S)
+
+
+def remembered_reloads() -> list[int]:
+    """Where SIGHUPs are noted that come before the server is there to obey them; by themselves they end a process."""
+    asked: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda number, _: asked.append(number))
+    return asked
 
 
 def keep_what_is_there() -> None:
@@ -100,7 +106,8 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, leaving with exit code 0 once everything accepted is answered, and reloading on SIGHUP."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, reloads: Sequence[int] = ()) -> None:
+        """A server of ``service``; where ``reloads`` holds a signal when it begins, it opens every bundle anew."""
         super().__init__(
             uvicorn.Config(
                 build_app(service),
@@ -116,7 +123,7 @@ class Server(uvicorn.Server):
         )
         self.service = service
         self._reloading: asyncio.Task[None] | None = None
-        self._reload_asked = False
+        self._reload_asked, self._reloads = False, reloads
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say where."""
@@ -124,6 +131,8 @@ class Server(uvicorn.Server):
         addresses = [":".join(map(str, given.getsockname()[:2])) for given in sockets or []]
         bundles = [bundle.name for bundle in self.service.bundles]
         log.info("serving", extra={"addresses": addresses, "bundles": bundles, "pid": os.getpid()})
+        if self._reloads:
+            self.reload()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -17,8 +17,8 @@ class Limits:
 
     body_bytes: of a body; a longer one is refused before it is read. open_bytes: of the bodies of all requests that are
     not yet answered. texts: in one request. characters: of one text, both texts of a pair together. batch_tokens: of a
-    batch, padding included, so roughly for how long its core serves nobody else; a longer text is a batch of its own.
-    queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds from a request's
+    batch padded to its longest text, so roughly for how long a core serves nobody else; a longer text has one of its
+    own. queued_texts: that wait for their turn, over all requests of one bundle. deadline_s: seconds from a request's
     arrival to its answer. head_s: seconds for a request's first lines.
     """
 
