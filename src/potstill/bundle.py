@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from potstill.data.catalogue import are_pairs
 from potstill.data.cleaning import check_steps
 from potstill.data.windows import Windows
 from potstill.decisions import Decisions, sha256_of
@@ -59,7 +60,7 @@ class Reading:
     @property
     def takes_pairs(self) -> bool:
         """Whether one input is two texts."""
-        return len(self.columns) == 2 and self.join == "pair"
+        return are_pairs(self.columns, self.join)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from potstill.bench.worker import open_subject, single_ms, texts_per_s
+import pytest
+import torch
+
+from potstill.bench.worker import _trained_on_pairs, open_subject, single_ms, texts_per_s
 
 
 class Clock:
@@ -52,6 +55,14 @@ def test_throughput_counts_every_text_of_every_call():
 
 @pytest.mark.parametrize(("task", "pairs"), [("pairs", True), ("reviews", False)])
 def test_a_run_is_measured_on_what_it_was_trained_on(classifiers, task, pairs):
-    torch = pytest.importorskip("torch")
     _, kind, found = open_subject(classifiers[task], torch.get_num_threads(), None)
     assert (kind, found) == ("run, TorchPredictor", pairs)
+
+
+@pytest.mark.parametrize(("task", "pairs"), [("mrpc", True), ("cola", False)])
+def test_a_run_on_a_known_task_takes_what_the_catalogue_says(tmp_path, task, pairs):
+    assert not _trained_on_pairs(tmp_path), "of a folder that says nothing"
+    said = {"name": task, "files": None, "text_columns": None, "join": "pair"}
+    manifest = {"potstill": "0", "stage": "finetune", "status": "finished", "fingerprint": "0", "task": said}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert _trained_on_pairs(tmp_path) is pairs

@@ -11,13 +11,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.bench.texts import TextMaker
 from potstill.bundle import is_bundle
-from potstill.data.catalogue import get_task
+from potstill.data.catalogue import are_pairs, get_task
 from potstill.records import Predictor, Text
 from potstill.runs import RunFolder, is_run
 
@@ -55,11 +55,9 @@ def _trained_on_pairs(folder: Path) -> bool:
     task = RunFolder.open(folder).manifest.get("task") if is_run(folder) else None
     if task is None:
         return False
-    return get_task(task["name"]).takes_pairs if task["files"] is None else _two_columns(task)
-
-
-def _two_columns(task: Mapping[str, Any]) -> bool:
-    return len(task["text_columns"] or ()) == 2 and task["join"] == "pair"
+    if task["files"] is None:
+        return get_task(task["name"]).takes_pairs
+    return are_pairs(task["text_columns"] or (), task["join"])
 
 
 def measure(predictor: Predictor, maker: TextMaker, asked: dict[str, Any]) -> dict[str, Any]:

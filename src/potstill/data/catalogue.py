@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -57,7 +57,12 @@ class Task:
     @property
     def takes_pairs(self) -> bool:
         """Whether one input is two texts."""
-        return len(self.text_columns) == 2 and self.join == "pair"
+        return are_pairs(self.text_columns, self.join)
+
+
+def are_pairs(text_columns: Sequence[str], join: str) -> bool:
+    """Whether texts of these columns are read two at a time, and not as one."""
+    return len(text_columns) == 2 and join == "pair"
 
 
 GLUE_CITATION = "Wang et al. 2019, GLUE: A Multi-Task Benchmark and Analysis Platform, ICLR, arXiv:1804.07461"

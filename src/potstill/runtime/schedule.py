@@ -66,9 +66,8 @@ def schedule_rows(
         return Schedule([], [], False)
     if len(lengths) == 1:
         return _alone(int(lengths[0]), single_widths, max_length)
-    order = np.argsort(-lengths, kind="stable")
-    ordered = lengths[order]
-    bounds = _filled(ordered, _enough_for(ordered, tokens))
+    order, ordered = _longest_first(lengths, tokens)
+    bounds = _filled(ordered, tokens)
     n_filled = len(bounds) - 2  # the last takes what is left
     side_by_side = streams > 1
     if n_filled < EVEN_BATCHES * streams:
@@ -87,17 +86,19 @@ def schedule_one_stream(lengths: np.ndarray, tokens: int, max_length: int) -> Sc
     """How rows of ``lengths`` are run one batch after the other on cores that are theirs, while others have work of
     their own; the rest is as in ``schedule_rows``.
     """
-    order = np.argsort(-lengths, kind="stable")
-    ordered = lengths[order]
-    bounds = _near(ordered, _enough_for(ordered, tokens))
+    order, ordered = _longest_first(lengths, tokens)
+    bounds = _near(ordered, tokens)
     widths = [_rounded_up(int(ordered[start]), max_length) for start in bounds[:-1]]
     return Schedule([order[start:stop] for start, stop in pairwise(bounds)], widths, side_by_side=False)
 
 
-def _enough_for(ordered: np.ndarray, tokens: int) -> int:
+def _longest_first(lengths: np.ndarray, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of rows and their lengths; ValueError where one alone is above ``tokens``."""
+    order = np.argsort(-lengths, kind="stable")
+    ordered = lengths[order]
     if len(ordered) and ordered[0] > tokens:
         raise ValueError(f"a row of {ordered[0]} tokens in a batch of {tokens}")
-    return tokens
+    return order, ordered
 
 
 def _filled(ordered: np.ndarray, tokens: int) -> list[int]:

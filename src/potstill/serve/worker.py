@@ -100,8 +100,5 @@ def warm_up(predictor: ServedPredictor) -> ServedPredictor:
     classify_checked(predictor, one, alone=True)
     many = join_tokenised([one] * WARM_UP_TEXTS)
     with ThreadPoolExecutor(predictor.streams) as streams:
-        for stream in [
-            streams.submit(classify_checked, predictor, many, alone=False) for _ in range(predictor.streams)
-        ]:
-            stream.result()
+        list(streams.map(partial(classify_checked, predictor, alone=False), [many] * predictor.streams))
     return predictor
